@@ -31,6 +31,7 @@ check: $(STAMP) ## lint, format and type checks
 	$(BIN)/mypy
 
 wheel: $(STAMP) ## build dist/*.whl
+	rm -rf build  # setuptools would pack what lies there from before
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean: ## remove what was built; .venv and runs/ stay

@@ -10,6 +10,8 @@ import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dialog_gym.registration import register_envs
+
 if TYPE_CHECKING:
     from dialog_gym.dialogue import Dialogue, Draws, Scenario, Turn
     from dialog_gym.env import DialogueEnv, DialogueVectorEnv
@@ -45,6 +47,7 @@ __all__ = [
     "Scenario",
     "Task",
     "Turn",
+    "register_envs",
 ]
 
 
@@ -60,3 +63,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_envs()

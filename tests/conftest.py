@@ -26,7 +26,7 @@ def is_local(address: object) -> bool:
     if not isinstance(address, tuple):
         return True
     try:
-        return ipaddress.ip_address(address[0]).is_loopback
+        return bool(ipaddress.ip_address(address[0]).is_loopback)
     except ValueError:
         return address[0] == "localhost"
 
