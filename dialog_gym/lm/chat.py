@@ -1,0 +1,161 @@
+"""From chats to token ids, with the chat template of any tokenizer, or without one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jinja2.exceptions import TemplateError
+
+from dialog_gym.lm.base import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Chat = list[dict[str, str]]
+ROLES = ("system", "user", "assistant")
+_MARK = "dialogue"  # a word that a template shows if it shows the message
+
+
+class ChatFormat:
+    """How a tokenizer writes a chat: as prompt text, as token ids, and back.
+
+    - With a chat template: the template, with its generation prompt. A template that refuses or drops the
+      system role gets the system text at the head of the first user message. A template that insists on
+      alternating roles gets neighbours of one role joined, and a user message first.
+    - Without: a line ``role: content`` per message, then ``assistant:``. A reply then ends with its line.
+
+    A special token that somebody *says* is broken up by a space, so that no utterance forges a turn.
+
+    Attributes:
+        stop_ids: Tokens that end a reply.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_ids: Iterable[int] = ()) -> None:
+        """Inspect ``tokenizer``; ``eos_ids`` are further tokens that end a reply (of a generation config)."""
+        self.tokenizer = tokenizer
+        self.has_template = bool(tokenizer.chat_template)
+        special = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        self._takes_system = self.has_template and self._shows_system()
+        self.stop_ids = frozenset(eos_ids) | self._own_stop_ids()
+
+    def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        """Return the token ids of each prompt with its generation prompt; never two BOS tokens."""
+        return self._ids([self.render(prompt) for prompt in prompts], add_special_tokens=not self.has_template)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Return the token ids of ``text`` as it would follow a prompt."""
+        said = self._spoken(text)
+        return self._ids([said if self.has_template else f" {said}"], add_special_tokens=False)[0]
+
+    def render(self, prompt: Messages) -> str:
+        """Return the text that the model reads for ``prompt``.
+
+        Raises:
+            ValueError: A message is malformed, or the template refuses the chat.
+        """
+        chat = [self._message(message) for message in prompt]
+        if not self.has_template:
+            return "".join(f"{m['role']}: {m['content']}\n" for m in chat) + "assistant:"
+        if not self._takes_system:
+            chat = _system_to_user(chat)
+        try:
+            return self._apply(chat)
+        except TemplateError:
+            try:
+                return self._apply(_alternating(_system_to_user(chat)))
+            except TemplateError as error:
+                raise ValueError(
+                    f"the chat template of this tokenizer refuses a chat with the roles "
+                    f"{[m['role'] for m in chat]}: {error}; give another template in tokenizer.chat_template"
+                ) from error
+
+    def decode(self, replies: Sequence[Sequence[int]]) -> list[str]:
+        """Return the texts of replies, without special tokens and outer white space."""
+        texts = self.tokenizer.batch_decode(
+            [list(reply) for reply in replies], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        if not self.has_template:
+            texts = [text.lstrip().split("\n", 1)[0] for text in texts]
+        return [text.strip() for text in texts]
+
+    def _ids(self, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(
+            texts, add_special_tokens=add_special_tokens, return_attention_mask=False, return_token_type_ids=False
+        )["input_ids"]
+        return ids
+
+    def _apply(self, chat: Chat) -> str:
+        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+
+    def _message(self, message: Mapping[str, str]) -> dict[str, str]:
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES or not isinstance(content, str):
+            raise ValueError(
+                f"a message needs a role out of {ROLES} and a text as content, got {str(dict(message))!r:.120}"
+            )
+        return {"role": role, "content": self._spoken(content)}
+
+    def _spoken(self, text: str) -> str:
+        while self._special is not None and self._special.search(text):
+            text = self._special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
+        return text
+
+    def _shows_system(self) -> bool:
+        try:
+            return _MARK in self._apply([{"role": "system", "content": _MARK}, {"role": "user", "content": "hello"}])
+        except TemplateError:
+            return False
+
+    def _own_stop_ids(self) -> frozenset[int]:
+        eos = self.tokenizer.eos_token_id
+        ids = frozenset() if eos is None else frozenset([int(eos)])
+        return ids | (self._end_of_turn() if self.has_template else self._line_ends())
+
+    def _end_of_turn(self) -> frozenset[int]:
+        """Return the special token that the template puts behind what the assistant says, if it does."""
+        chat = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _MARK}]
+        try:
+            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
+        except TemplateError:
+            return frozenset()
+        after = self._ids([str(text).rpartition(_MARK)[2].strip()], add_special_tokens=False)[0][:1]
+        return frozenset(after) & frozenset(self.tokenizer.all_special_ids)
+
+    def _line_ends(self) -> frozenset[int]:
+        every = range(len(self.tokenizer))
+        texts = self.tokenizer.batch_decode([[token] for token in every], clean_up_tokenization_spaces=False)
+        return frozenset(token for token, text in zip(every, texts, strict=True) if "\n" in text)
+
+
+def _system_to_user(chat: Chat) -> Chat:
+    said = "\n\n".join(m["content"] for m in chat if m["role"] == "system")
+    rest = [dict(m) for m in chat if m["role"] != "system"]
+    if not said:
+        return rest
+    if not rest or rest[0]["role"] != "user":
+        return [{"role": "user", "content": said}, *rest]
+    return [{"role": "user", "content": f"{said}\n\n{rest[0]['content']}"}, *rest[1:]]
+
+
+def _alternating(chat: Chat) -> Chat:
+    joined: Chat = [] if chat and chat[0]["role"] == "user" else [{"role": "user", "content": ""}]
+    for message in chat:
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {"role": message["role"], "content": f"{joined[-1]['content']}\n{message['content']}"}
+        else:
+            joined.append(message)
+    return joined
+
+
+def eos_ids(*configs: Any) -> frozenset[int]:
+    """Return the end-of-sequence ids that ``configs`` (generation or model configs, or None) name."""
+    found: set[int] = set()
+    for config in configs:
+        ids = getattr(config, "eos_token_id", None)
+        found.update([] if ids is None else [ids] if isinstance(ids, int) else map(int, ids))
+    return frozenset(found)

@@ -1,0 +1,64 @@
+"""Drawing tokens: which one is drawn depends on (seed, token index, logits), never on the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dialog_gym.dialogue import Draws
+from dialog_gym.lm.base import Sampling
+
+
+def uniforms(seeds: Sequence[int], count: int) -> NDArray[np.float64]:
+    """Return numbers in [0, 1) for the first ``count`` tokens of each seed, (len(seeds), count).
+
+    The stream of SplitMix64 that ``Draws(seed, "token")`` keys, computed for all rows at once. 32 bits each,
+    so that a number times the total probability stays below the total.
+
+    >>> bool((uniforms([5, 6], 4)[1] == uniforms([6], 9)[0, :4]).all())
+    True
+    """
+    keys = np.array([Draws(seed, "token").bits() for seed in seeds], dtype=np.uint64)
+    step = np.uint64(0x9E3779B97F4A7C15)
+    z = keys[:, None] + np.arange(1, count + 1, dtype=np.uint64)[None, :] * step
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits: NDArray[np.uint64] = (z ^ (z >> np.uint64(31))) >> np.uint64(32)
+    return np.ldexp(bits.astype(np.float64), -32)
+
+
+def draw(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> Tensor:
+    """Return one token id per row of ``logits`` (n, vocabulary).
+
+    Greedy at temperature 0. Otherwise the inverse of the cumulative distribution, in the order of the
+    vocabulary, at ``uniform`` (n,).
+    """
+    if uniform is None:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.to(uniform.dtype) / sampling.temperature, dim=-1)
+    if sampling.top_p < 1.0:
+        probabilities = nucleus(probabilities, sampling.top_p)
+    cumulative = probabilities.cumsum(dim=-1)
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Zero all but the fewest most probable entries of each row that together reach ``top_p``.
+
+    >>> nucleus(torch.tensor([[0.5, 0.1, 0.4]]), 0.8)
+    tensor([[0.5000, 0.0000, 0.4000]])
+    """
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(dim=-1) - ordered
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
+
+
+def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return log softmax(``logits``)[``tokens``] in float32; the last dimension of ``logits`` is the vocabulary."""
+    logits = logits.float()
+    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(dim=-1)

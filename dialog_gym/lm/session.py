@@ -1,0 +1,177 @@
+"""Chats that go on: what the model has computed of each is kept from turn to turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dialog_gym.lm.base import Embeddings, Generation, Messages, Position, Sampling
+from dialog_gym.lm.decoding import Decoder, Replies
+from dialog_gym.lm.kv_cache import KeyValueCache
+from dialog_gym.lm.sampling import uniforms
+
+if TYPE_CHECKING:
+    from dialog_gym.lm.transformers_lm import TransformersLM
+
+
+class TransformersSession:
+    """A ``Session`` of a ``TransformersLM``.
+
+    Every row has its tokens in columns 0, 1, ... of one shared key-value cache. ``read`` compares a prompt with
+    the tokens that its row holds, keeps what they have in common, and feeds the rest of all rows in one pass.
+    ``write`` goes on from the logits that pass left. A reply that was steered by a prefix is forgotten at once,
+    since the next prompt contains it without the prefix; an unsteered reply stays for the next ``read``.
+    """
+
+    def __init__(self, lm: TransformersLM, rows: int) -> None:
+        """Open a session for ``rows`` chats."""
+        if rows < 1:
+            raise ValueError(f"a session needs at least one row, got {rows}")
+        self.lm = lm
+        self.rows = rows
+        self._cache = KeyValueCache(rows)
+        self._ids: list[list[int]] = [[] for _ in range(rows)]  # what the cache holds
+        self._lengths = [0] * rows  # tokens of the prompt last read, 0 if none
+        self._logits: Tensor | None = None  # (rows, vocabulary), behind the prompts last read
+
+    @torch.inference_mode()
+    def read(self, rows: Sequence[int], prompts: Sequence[Messages]) -> NDArray[np.float32]:
+        """Read one prompt in each of ``rows``; return the states, (n, hidden_size).
+
+        Raises:
+            ValueError: A row is unknown or named twice, a prompt is malformed or longer than the model can read.
+        """
+        rows = self._check_rows(rows)
+        if len(prompts) != len(rows):
+            raise ValueError(f"expected one prompt per row, got {len(prompts)} prompts for {len(rows)} rows")
+        if not rows:
+            return np.zeros((0, self.lm.hidden_size), np.float32)
+        tokens = self.lm.encode(prompts)
+        kept = [min(_common(self._ids[row], new), len(new) - 1) for row, new in zip(rows, tokens, strict=True)]
+        for row, count in zip(rows, kept, strict=True):  # should the pass be interrupted, the rest is not trusted
+            self._lengths[row] = 0
+            del self._ids[row][count:]
+        logits, states = self.lm.prefill(self._cache, rows, tokens, kept)
+        if self._logits is None:
+            self._logits = logits.new_zeros(self.rows, logits.shape[-1])
+        self._logits[torch.tensor(rows, device=logits.device)] = logits[:, -1]
+        for row, new in zip(rows, tokens, strict=True):
+            self._ids[row] = new
+            self._lengths[row] = len(new)
+        return states.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def write(
+        self,
+        rows: Sequence[int],
+        sampling: Sampling,
+        *,
+        prefixes: Embeddings | None = None,
+        seeds: Sequence[int] | None = None,
+        position: Position = "end",
+    ) -> list[Generation]:
+        """Reply to the prompts last read in ``rows``, which may be done again and again.
+
+        Args:
+            rows: Rows that have been read.
+            sampling: How tokens are drawn.
+            prefixes: Input embeddings, (n, prefix tokens, embedding size).
+            seeds: One per row, needed above temperature 0.
+            position: ``"end"`` puts the prefix right before the reply; ``"start"`` after BOS, which makes the
+                model read the whole prompt again, every time.
+
+        Raises:
+            ValueError: A row was not read, or arguments do not fit.
+        """
+        rows = self._check_rows(rows)
+        if not rows:
+            return []
+        if unread := [row for row in rows if not self._lengths[row]]:
+            raise ValueError(f"rows {unread} hold no prompt: read them before they are written")
+        for row in rows:  # an earlier reply to the same prompt is rewound
+            del self._ids[row][self._lengths[row] :]
+        prefix = None if prefixes is None else self.lm.as_prefix(prefixes, len(rows))
+        uniform = self._uniform(sampling, seeds, len(rows))
+        if prefix is not None and position == "start":
+            return self._write_from_start(rows, sampling, uniform, prefix)
+        return self._write_from_end(rows, sampling, uniform, prefix)
+
+    def forget(self, rows: Sequence[int] | None = None) -> None:
+        """Drop what ``rows`` hold (None: all, and free the memory); they must be read before they are written."""
+        if rows is None:
+            self._cache = KeyValueCache(self.rows)
+            self._logits = None
+        for row in range(self.rows) if rows is None else self._check_rows(rows):
+            self._ids[row] = []
+            self._lengths[row] = 0
+
+    def _write_from_end(
+        self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor | None
+    ) -> list[Generation]:
+        lengths = [self._lengths[row] for row in rows]
+        index = torch.tensor(rows, device=self.lm.device)
+        self.lm.check_length(max(lengths) + (0 if prefix is None else prefix.shape[1]))
+        room = max(lengths) + sampling.max_tokens + (0 if prefix is None else prefix.shape[1])
+        mine = self._cache.is_every(rows)
+        cache = self._cache if mine else self._cache.select(index, max(lengths), room)
+        decoder = Decoder(self.lm, cache, lengths, sampling, uniform, prefix)
+        assert self._logits is not None, "rows that were read have logits"
+        replies = decoder.run(self._logits[index])
+        if prefix is None:
+            self._keep(rows, decoder, replies)
+        return self.lm.generations(replies)
+
+    def _keep(self, rows: list[int], decoder: Decoder, replies: Replies) -> None:
+        """Take the replies' columns over, behind the prompts."""
+        if not decoder.fed:
+            return
+        self._cache.reserve(decoder.start + decoder.fed)
+        for stage in decoder.stages:
+            chosen = [rows[i] for i in stage.rows.tolist()]
+            starts = torch.tensor([self._lengths[row] for row in chosen], device=self.lm.device)
+            columns = starts[:, None] + torch.arange(decoder.fed, device=self.lm.device)
+            self._cache.move(stage.cache, decoder.start, torch.tensor(chosen, device=self.lm.device), columns)
+        for row, tokens, length in zip(rows, replies.tokens, replies.lengths, strict=True):
+            self._ids[row] = self._ids[row] + tokens[: min(int(length), decoder.fed)].tolist()
+
+    def _write_from_start(
+        self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor
+    ) -> list[Generation]:
+        tokens = [self._ids[row] for row in rows]
+        cache = KeyValueCache(len(rows))
+        logits, _ = self.lm.prefill(cache, range(len(rows)), tokens, [0] * len(rows), prefix=prefix)
+        lengths = [len(ids) + prefix.shape[1] for ids in tokens]
+        return self.lm.generations(Decoder(self.lm, cache, lengths, sampling, uniform).run(logits[:, -1]))
+
+    def _uniform(self, sampling: Sampling, seeds: Sequence[int] | None, count: int) -> Tensor | None:
+        if seeds is not None and len(seeds) != count:
+            raise ValueError(f"expected one seed per row, got {len(seeds)} seeds for {count} rows")
+        if sampling.temperature == 0.0:
+            return None
+        if seeds is None:
+            raise ValueError(f"sampling at temperature {sampling.temperature} needs seeds, one integer per row")
+        dtype = torch.float32 if self.lm.device.type == "mps" else torch.float64
+        return torch.as_tensor(uniforms(seeds, sampling.max_tokens), dtype=dtype, device=self.lm.device)
+
+    def _check_rows(self, rows: Sequence[int]) -> list[int]:
+        checked = [int(row) for row in rows]
+        if len(set(checked)) != len(checked) or not all(0 <= row < self.rows for row in checked):
+            raise ValueError(f"rows must be different numbers from 0 to {self.rows - 1}, got {checked}")
+        return checked
+
+
+def _common(held: list[int], new: list[int]) -> int:
+    """Return how many tokens ``held`` and ``new`` begin with in common.
+
+    >>> _common([1, 2, 3], [1, 2, 4, 5])
+    2
+    """
+    shorter = min(len(held), len(new))
+    if held[:shorter] == new[:shorter]:
+        return shorter
+    return next(i for i, (a, b) in enumerate(zip(held, new, strict=False)) if a != b)
