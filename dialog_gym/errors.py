@@ -1,0 +1,28 @@
+"""The exceptions a caller may want to catch; everything else is a ValueError or TypeError."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import gymnasium as gym
+
+
+class DialogueOverError(gym.error.ResetNeeded):
+    """``step`` was called on a dialogue that has ended or never began."""
+
+
+class LanguageModelError(RuntimeError):
+    """A language model failed to answer; the message names the model and the dialogue."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
+    """Return the error for a name nobody registered, with the nearest one that is.
+
+    >>> unknown("agent", "td4", ["ppo", "td3"]).args[0]
+    "no agent named 'td4'; did you mean 'td3'? Known agents: ppo, td3"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return KeyError(f"no {kind} named {name!r}{hint} Known {kind}s: {', '.join(names) or 'none'}")

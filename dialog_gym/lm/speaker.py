@@ -1,0 +1,105 @@
+"""A frozen language model that speaks for the agent, steered by vectors, in many dialogues at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dialog_gym.dialogue import Dialogue
+from dialog_gym.lm import load, load_prefix
+from dialog_gym.lm.base import LanguageModel, Sampling
+from dialog_gym.lm.prefix import PrefixMap
+from dialog_gym.task import Task
+
+Floats = npt.NDArray[np.float32]
+
+
+class Speaker:
+    """Read the dialogues of ``rows`` rows and say the agent's next utterance in them.
+
+    One pass over what is new in a transcript gives both the state vector and the cache the reply goes
+    on from; the cache is kept from turn to turn. What a row says depends on its dialogue, the action and
+    the sampling settings, not on the other rows.
+
+    Attributes:
+        lm: The language model.
+        prefix: Maps a vector action to prefix embeddings; None speaks unsteered.
+        sampling: How replies are sampled; the random numbers come from (dialogue seed, turn).
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        lm: LanguageModel | str,
+        rows: int = 1,
+        *,
+        prefix: PrefixMap | str | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Speak for the agent of ``task``.
+
+        Args:
+            task: Says how a dialogue is put to a language model, and its answer to a partner.
+            lm: A language model or its spec (``dialog_gym.lm.load``).
+            rows: How many dialogues there are.
+            prefix: A prefix map, or its name or folder (``dialog_gym.lm.load_prefix``).
+            sampling: Default: greedy, at most 32 tokens.
+
+        Raises:
+            ValueError: The model cannot do what is asked, or the map belongs to another model.
+        """
+        self.task = task
+        self.lm = load(lm) if isinstance(lm, str) else lm
+        self.prefix = load_prefix(prefix, self.lm) if isinstance(prefix, str) else prefix
+        needed = {"state"} | ({"prefix"} if self.prefix is not None else set())
+        if missing := needed - self.lm.supports:
+            raise ValueError(
+                f"language model {self.lm.name!r} gives no {' and no '.join(sorted(missing))}, which steering by "
+                "vectors needs; use a transformers model ('tiny-steerable', 'hf:NAME_OR_PATH')"
+            )
+        self.sampling = sampling or Sampling()
+        self.session = self.lm.session(rows)
+        self._states = np.zeros((rows, self.lm.hidden_size), np.float32)
+        self._read: list[Dialogue | None] = [None] * rows
+
+    def states(self, rows: Sequence[int], dialogues: Sequence[Dialogue]) -> Floats:
+        """Return the model's state before each reply, shape ``(len(rows), hidden_size)``.
+
+        The state is the last hidden state of the last token of the prompt: a function of the text alone.
+        """
+        new = [i for i, (row, dialogue) in enumerate(zip(rows, dialogues, strict=True)) if self._read[row] is not dialogue]
+        if new:
+            agent = self.task.roles[0]
+            fresh = [rows[i] for i in new]
+            prompts = [self.task.messages(dialogues[i], agent) for i in new]
+            self._states[fresh] = self.session.read(fresh, prompts)
+            for i in new:
+                self._read[rows[i]] = dialogues[i]
+        return self._states[list(rows)]
+
+    def speak(self, rows: Sequence[int], dialogues: Sequence[Dialogue], actions: Floats | None = None) -> list[str]:
+        """Return the agent's next utterance in each dialogue.
+
+        Args:
+            rows: The rows the dialogues are in.
+            dialogues: One per row, none of them over.
+            actions: Vectors in [-1, 1], shape ``(len(rows), action_size)``; None speaks unsteered.
+        """
+        states = self.states(rows, dialogues)
+        prefixes = None
+        if actions is not None:
+            if self.prefix is None:
+                raise ValueError("this speaker has no prefix map to turn actions into prefixes; give it prefix=...")
+            prefixes = self.prefix(actions, states)
+        seeds = [dialogue.draws("speech").bits() >> 1 for dialogue in dialogues]
+        position = "end" if self.prefix is None else self.prefix.position
+        said = self.session.write(rows, self.sampling, prefixes=prefixes, seeds=seeds, position=position)
+        limit = self.task.max_chars
+        return [self.task.utterance(d, one.text)[:limit] for d, one in zip(dialogues, said, strict=True)]
+
+    def forget(self) -> None:
+        """Drop all caches; what follows is computed from the text again."""
+        self.session.forget()
+        self._read = [None] * len(self._read)

@@ -1,0 +1,1 @@
+"""Rewards: functions from dialogues to numbers."""

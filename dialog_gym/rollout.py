@@ -1,0 +1,274 @@
+"""Play many dialogues with a policy, and count honestly.
+
+Every episode has its own seed (``seed + k`` for episode ``k``) and its place in a row is settled before
+the first word, so the result does not depend on the number of rows and short episodes are not preferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from dialog_gym.dialogue import Dialogue
+
+Floats = npt.NDArray[np.float64]
+
+
+class Policy(Protocol):
+    """Acts in all rows at once. Agents are policies; so is any function of this form."""
+
+    def __call__(self, observations: Any, infos: Mapping[str, Any]) -> Any:
+        """Return one action per row; what it says for rows that have ended is ignored."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One played dialogue.
+
+    Attributes:
+        seed: What the environment was seeded with.
+        dialogue: The dialogue as it ended.
+        rewards: What the agent earned, per turn.
+        costs: Cost per turn.
+    """
+
+    seed: int
+    dialogue: Dialogue
+    rewards: tuple[float, ...]
+    costs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """The return: the sum of the rewards, undiscounted."""
+        return float(sum(self.rewards))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the episode as plain JSON values, the dialogue readable at its top."""
+        ended = self.dialogue
+        return {
+            "seed": self.seed,
+            "return": self.total,
+            "success": ended.success,
+            "stop_reason": ended.stop_reason,
+            "said": [f"{turn.role}: {turn.text}" for turn in ended.turns],
+            "rewards": list(self.rewards),
+            "costs": list(self.costs),
+            "dialogue": ended.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Episode:
+        """Rebuild what ``to_json`` returned."""
+        dialogue = Dialogue.from_json(data["dialogue"])
+        return cls(int(data["seed"]), dialogue, tuple(data["rewards"]), tuple(data["costs"]))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a policy earned in an environment, episode by episode."""
+
+    env: str
+    policy: str
+    episodes: tuple[Episode, ...]
+    references: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def returns(self) -> Floats:
+        """Return of each episode, shape ``(n,)``, in the order of the seeds."""
+        return np.array([episode.total for episode in self.episodes])
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% bootstrap interval of the mean return over episodes (percentile, 2,000 resamples)."""
+        return bootstrap(self.returns)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of episodes that reached the agent's goal."""
+        return float(np.mean([episode.dialogue.success for episode in self.episodes]))
+
+    @property
+    def turns(self) -> float:
+        """Mean number of agent turns."""
+        return float(np.mean([episode.dialogue.turn for episode in self.episodes]))
+
+    @property
+    def normalised(self) -> float | None:
+        """Mean return where 0 is the unsteered language model and 1 the oracle; None without references."""
+        return normalise(self.mean, self.references)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary and the per-episode results as plain JSON values."""
+        return {
+            "env": self.env,
+            "policy": self.policy,
+            "episodes": len(self.episodes),
+            "mean": self.mean,
+            "interval": list(self.interval),
+            "normalised": self.normalised,
+            "success_rate": self.success_rate,
+            "turns": self.turns,
+            "seeds": [episode.seed for episode in self.episodes],
+            "returns": self.returns.tolist(),
+        }
+
+
+def normalise(value: float, references: Mapping[str, float]) -> float | None:
+    """Return ``value`` on the scale 0 = unsteered language model, 1 = oracle."""
+    if not {"lm", "oracle"} <= references.keys():
+        return None
+    return (value - references["lm"]) / (references["oracle"] - references["lm"])
+
+
+def bootstrap(values: npt.ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of ``values``, shape ``(n,)``, n at least 1."""
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or not len(sample):
+        raise ValueError(f"expected at least one value in one dimension, got shape {sample.shape}")
+    rng = np.random.default_rng(seed)
+    means = [sample[rng.integers(len(sample), size=len(sample))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def make_rows(env: str, rows: int, env_kwargs: Mapping[str, Any] | None = None) -> VectorEnv[Any, Any, Any]:
+    """Make a vector environment that never resets itself, as roll-outs want it."""
+    return gym.make_vec(env, num_envs=rows, autoreset_mode="disabled", **(env_kwargs or {}))
+
+
+def play(
+    policy: Policy, env: VectorEnv[Any, Any, Any], episodes: int, *, seed: int = 0
+) -> Iterator[tuple[int, Episode]]:
+    """Yield ``(k, episode)`` for ``episodes`` dialogues as they end; episode ``k`` is seeded ``seed + k``.
+
+    Row ``r`` of ``n`` plays episodes r, r + n, r + 2n, ... one after the other.
+    """
+    if env.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
+        raise ValueError("roll-outs need autoreset_mode='disabled', so that no reply is asked for and thrown away")
+    rows = env.num_envs
+    number = np.arange(rows)
+    observations, infos = env.reset(seed=[int(seed + k) for k in number])
+    rewards: list[list[float]] = [[] for _ in range(rows)]
+    costs: list[list[float]] = [[] for _ in range(rows)]
+    playing = number < episodes
+    while playing.any():
+        observations, given, terminated, truncated, infos = env.step(policy(observations, infos))
+        for row in np.flatnonzero(playing):
+            rewards[row].append(float(given[row]))
+            costs[row].append(float(infos["cost"][row]))
+        ended = playing & (terminated | truncated)
+        for row in np.flatnonzero(ended):
+            yield int(number[row]), Episode(
+                int(seed + number[row]), infos["dialogue"][row], tuple(rewards[row]), tuple(costs[row])
+            )
+            rewards[row], costs[row] = [], []
+        number = np.where(ended, number + rows, number)
+        again = ended & (number < episodes)
+        playing &= ~ended | again
+        if again.any():
+            seeds = [int(seed + number[row]) if again[row] else None for row in range(rows)]
+            observations, infos = env.reset(seed=seeds, options={"reset_mask": again})
+
+
+def evaluate(
+    policy: Policy,
+    env: str | VectorEnv[Any, Any, Any],
+    *,
+    episodes: int = 512,
+    seed: int = 0,
+    rows: int = 32,
+    env_kwargs: Mapping[str, Any] | None = None,
+    references: Mapping[str, float] | None = None,
+    name: str = "policy",
+    progress: bool = False,
+) -> Evaluation:
+    """Play ``episodes`` dialogues and return what they earned.
+
+    Args:
+        policy: Acts in all rows at once.
+        env: An environment id, or a vector environment with ``autoreset_mode="disabled"``.
+        episodes: How many dialogues, at least 1.
+        seed: Episode ``k`` is seeded ``seed + k``: the same seeds give the same scenarios to every policy.
+        rows: Dialogues in parallel, where ``env`` is an id. Does not change the result.
+        env_kwargs: Arguments of the environment, where ``env`` is an id.
+        references: Mean returns of ``"lm"`` and ``"oracle"``, for the normalised score.
+        name: What to call the policy.
+        progress: Show a progress bar.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    venv = make_rows(env, min(rows, episodes), env_kwargs) if isinstance(env, str) else env
+    played = play(policy, venv, episodes, seed=seed)
+    results = dict(_with_bar(played, episodes, f"evaluate {name}") if progress else played)
+    label = env if isinstance(env, str) else getattr(env.spec, "id", type(env.unwrapped).__name__)
+    return Evaluation(label, name, tuple(results[k] for k in sorted(results)), dict(references or {}))
+
+
+def _with_bar(
+    played: Iterator[tuple[int, Episode]], total: int, title: str
+) -> Iterator[tuple[int, Episode]]:
+    from rich.progress import track
+
+    yield from track(played, description=title, total=total, transient=True)
+
+
+def oracle_policy(env: VectorEnv[Any, Any, Any]) -> Policy:
+    """Return the policy that sees the partner's hidden state. Text environments of embedded worlds only."""
+    task = env.unwrapped.task  # type: ignore[attr-defined]
+
+    def act(observations: Any, infos: Mapping[str, Any]) -> list[str]:
+        return [task.oracle(d) if not d.stop_reason else "" for d in infos["dialogue"]]
+
+    return act
+
+
+def language_model_policy(env: VectorEnv[Any, Any, Any], lm: Any = "tiny", *, temperature: float = 0.0) -> Policy:
+    """Return the policy that lets a language model speak for the agent of a text environment, unsteered.
+
+    Args:
+        env: The vector environment it will act in.
+        lm: A language model or its spec.
+        temperature: 0 speaks greedily.
+    """
+    from dialog_gym.lm.base import Sampling
+    from dialog_gym.lm.speaker import Speaker
+
+    speaker = Speaker(env.unwrapped.task, lm, env.num_envs, sampling=Sampling(temperature=temperature))  # type: ignore[attr-defined]
+
+    def act(observations: Any, infos: Mapping[str, Any]) -> list[str]:
+        return speak(speaker, infos["dialogue"])
+
+    return act
+
+
+def speak(speaker: Any, dialogues: Sequence[Dialogue]) -> list[str]:
+    """Return what ``speaker`` says in each dialogue that goes on, and ``""`` for the rest."""
+    rows = [row for row, dialogue in enumerate(dialogues) if not dialogue.stop_reason]
+    texts = [""] * len(dialogues)
+    if rows:
+        for row, text in zip(rows, speaker.speak(rows, [dialogues[row] for row in rows]), strict=True):
+            texts[row] = text
+    return texts
+
+
+def random_policy(env: VectorEnv[Any, Any, Any], *, seed: int = 0) -> Policy:
+    """Return the policy that samples the action space uniformly."""
+    env.action_space.seed(seed)
+    return lambda observations, infos: env.action_space.sample()
+
+
+def constant_policy(env: VectorEnv[Any, Any, Any], action: npt.ArrayLike) -> Policy:
+    """Return the policy that always takes ``action``, shape ``(action_size,)``."""
+    actions = np.tile(np.asarray(action, np.float32), (env.num_envs, 1))
+    return lambda observations, infos: actions

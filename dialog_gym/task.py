@@ -1,0 +1,88 @@
+"""What the author of an environment writes: scenarios, the partner, the end and the reward."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from dialog_gym.dialogue import Dialogue, Draws, Json, Scenario
+
+if TYPE_CHECKING:
+    from dialog_gym.rewards.base import Reward
+
+
+class Reply(NamedTuple):
+    """The partner's answer to one agent turn.
+
+    Attributes:
+        text: What the partner says; ``""`` adds no turn (the partner left without a word).
+        state: The partner's hidden state afterwards, JSON; None keeps the present one.
+        stop_reason: Why the dialogue is over now (``"deal"``, ``"left"``, ...), ``""`` if it goes on.
+        success: Whether the agent's goal was reached.
+    """
+
+    text: str
+    state: Mapping[str, Json] | None = None
+    stop_reason: str = ""
+    success: bool = False
+
+
+class Task(ABC):
+    """A game played in words. Subclass, and register with ``dialog_gym.registration.register``.
+
+    A task keeps no memory of any dialogue: whatever the partner must remember is in
+    ``Dialogue.state``, and chance comes from ``Dialogue.draws``. So any dialogue can be stepped
+    beside any other, forked, written as JSON and resumed, with the same result.
+
+    Attributes:
+        roles: The agent's role and the partner's.
+        max_turns: Agent turns after which the dialogue is truncated.
+        max_chars: Longest utterance, in characters.
+        reward: What the agent earns for its newest turn.
+        cost: A constraint, reported in ``info["cost"]`` and not part of the reward; None for 0.
+    """
+
+    roles: tuple[str, str]
+    max_turns: int = 8
+    max_chars: int = 2000
+    reward: Reward
+    cost: Reward | None = None
+    model_tokens: ClassVar[tuple[str, ...]] = ()  # tokens of the notation for language models, see ``messages``
+    render_hint: ClassVar[str] = ""  # a line under the heading of a rendered dialogue
+
+    @abstractmethod
+    def scenario(self, draws: Draws) -> Scenario:
+        """Draw what is settled before the first word."""
+
+    @abstractmethod
+    def reply(self, dialogues: Sequence[Dialogue]) -> list[Reply]:
+        """Answer the newest agent turn of each dialogue, as one batch.
+
+        A reply must depend on its own dialogue alone. A failing model raises; it never returns a
+        made-up utterance.
+        """
+
+    def opening(self, dialogue: Dialogue) -> Dialogue:
+        """Return ``dialogue`` (no turns yet) as the agent finds it: initial state, perhaps a greeting."""
+        return dialogue
+
+    def messages(self, dialogue: Dialogue, role: str) -> list[dict[str, str]]:
+        """Return the chat a language model continues to speak as ``role``.
+
+        Override together with ``utterance`` when models should read and write another notation than
+        people do (``Bargain-v0`` shows them prices in percent of the list price).
+        """
+        return dialogue.messages(role)
+
+    def utterance(self, dialogue: Dialogue, text: str) -> str:
+        """Turn what a language model wrote in ``dialogue`` into what is said."""
+        return text.strip()
+
+    def oracle(self, dialogue: Dialogue) -> str:
+        """Say what the best policy that sees the hidden state would say. Embedded worlds only.
+
+        Raises:
+            NotImplementedError: This task has no oracle.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no oracle; only embedded worlds have one")

@@ -1,0 +1,199 @@
+"""Continuous actions and observations for a text environment: steer a frozen LM by prefix vectors.
+
+After Dialogue Action Tokens (Li et al. 2024, arXiv:2406.11978): the observation is the LM's last hidden
+state, the action a small vector that a prefix map turns into input embeddings, and the LM says the words.
+Deviations: actions live in the box [-1, 1]; prefixes stand right before the reply by default, so that the
+transcript's key-value cache serves both the state and the reply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+
+from dialog_gym.env import DialogueEnv, DialogueVectorEnv, Info, load_task
+from dialog_gym.lm.base import LanguageModel, Sampling
+from dialog_gym.lm.prefix import PrefixMap
+from dialog_gym.lm.speaker import Speaker
+from dialog_gym.wrappers import vector
+from dialog_gym.wrappers.vector import checked_actions
+
+Floats = npt.NDArray[np.float32]
+
+
+class EmbeddingObservation(gym.Wrapper[Floats, Any, str, Any]):
+    """Observe the language model's state vector instead of the transcript.
+
+    The observation of a terminated dialogue is zero: nothing is learned from it, so no model is asked.
+    """
+
+    def __init__(self, env: gym.Env[str, Any], speaker: Speaker | LanguageModel | str) -> None:
+        """Observe through ``speaker``, or through a new one made of a language model or its spec."""
+        super().__init__(env)
+        self.speaker = speaker if isinstance(speaker, Speaker) else Speaker(_text_env(env).task, speaker)
+        self.observation_space = Box(-np.inf, np.inf, (self.speaker.lm.hidden_size,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
+        """Begin a new dialogue and observe it."""
+        _, info = self.env.reset(seed=seed, options=options)
+        return self.observe(), info
+
+    def step(self, action: Any) -> tuple[Floats, Any, bool, bool, Info]:
+        """Step the dialogue and observe it."""
+        _, reward, terminated, truncated, info = self.env.step(action)
+        return np.zeros(self.speaker.lm.hidden_size, np.float32) if terminated else self.observe(), reward, terminated, truncated, info
+
+    def observe(self) -> Floats:
+        """Return the state vector of the present dialogue."""
+        dialogue = _text_env(self.env).dialogue
+        assert dialogue is not None, "observed only after reset"
+        return self.speaker.states([0], [dialogue])[0]
+
+
+class PrefixAction(gym.Wrapper[Any, Floats, Any, str]):
+    """Act by a vector in [-1, 1]; a frozen language model steered by it says the words.
+
+    Vectors outside the box are clipped to it; NaN, infinity and wrong shapes are refused.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, str],
+        speaker: Speaker | LanguageModel | str | None = None,
+        *,
+        prefix: PrefixMap | str | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Speak through ``speaker``.
+
+        Args:
+            env: A dialogue environment, observed as text or by ``EmbeddingObservation``.
+            speaker: A speaker, a language model or its spec. None: the speaker of the
+                ``EmbeddingObservation`` below, so that both share one cache.
+            prefix: The map from vectors to prefixes, where ``speaker`` does not have it.
+            sampling: How replies are sampled, where ``speaker`` is a model.
+        """
+        super().__init__(env)
+        self.speaker = vector.shared_speaker(env, speaker, _text_env(env).task, 1, prefix, sampling)
+        self.action_space = Box(-1.0, 1.0, (vector.action_size(self.speaker),), np.float32)
+
+    def step(self, action: Floats) -> tuple[Any, Any, bool, bool, Info]:
+        """Say what ``action`` makes the model say.
+
+        Raises:
+            ValueError: The action has the wrong shape, or is not finite.
+        """
+        actions = checked_actions(np.asarray(action)[None], 1, vector.action_size(self.speaker))
+        dialogue = _text_env(self.env).dialogue
+        if dialogue is None or dialogue.stop_reason:
+            return self.env.step("")  # raises, saying what to do
+        (text,) = self.speaker.speak([0], [dialogue], actions)
+        return self.env.step(text)
+
+
+class PrefixEnv(gym.Env[Floats, Floats]):
+    """One dialogue steered by vectors: ``PrefixAction(EmbeddingObservation(DialogueEnv))`` as one environment.
+
+    The stack is made by the entry point of ``NamePrefix-v0``, so the environment is one to Gymnasium, and
+    its spec rebuilds it whole.
+    """
+
+    metadata = DialogueEnv.metadata
+
+    def __init__(self, env: PrefixAction) -> None:
+        """Present ``env``."""
+        self.env = env
+        self.action_space = env.action_space
+        self.observation_space = env.observation_space
+        self.render_mode = env.render_mode
+
+    @property
+    def task(self) -> Any:
+        """The task being played."""
+        return self.env.unwrapped.task  # type: ignore[attr-defined]
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator that seeds the dialogues."""
+        return self.env.unwrapped.np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self.env.unwrapped.np_random = value
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
+        """Begin a new dialogue; ``options`` as in ``DialogueEnv``."""
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Floats) -> tuple[Floats, Any, bool, bool, Info]:  # type: ignore[override]
+        """Say what ``action`` makes the model say, and hear the answer."""
+        return self.env.step(action)
+
+    def render(self) -> Any:
+        """Render the dialogue."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Close the dialogue environment."""
+        self.env.close()
+
+
+def make_prefix_env(
+    task: str,
+    *,
+    lm: LanguageModel | str = "tiny-steerable",
+    prefix: PrefixMap | str = "steer",
+    temperature: float = 0.0,
+    max_tokens: int = 32,
+    render_mode: str | None = None,
+    **settings: Any,
+) -> PrefixEnv:
+    """Entry point of ``gym.make("dialog_gym/NamePrefix-v0")``.
+
+    Args:
+        task: ``"module:Class"`` of the task; ``settings`` are its arguments.
+        lm: The frozen language model that speaks, or its spec.
+        prefix: The prefix map: ``"steer"``, ``"pca"``, ``"clone"``, a folder, or a map.
+        temperature: 0 speaks greedily.
+        max_tokens: Longest reply, in tokens.
+        render_mode: As in ``DialogueEnv``.
+        settings: Arguments of the task.
+    """
+    env = DialogueEnv(load_task(task, settings), render_mode=render_mode)
+    speaker = Speaker(env.task, lm, prefix=prefix, sampling=Sampling(max_tokens, temperature))
+    return PrefixEnv(PrefixAction(EmbeddingObservation(env, speaker), speaker))
+
+
+def make_prefix_vector_env(
+    task: str,
+    num_envs: int = 1,
+    *,
+    lm: LanguageModel | str = "tiny-steerable",
+    prefix: PrefixMap | str = "steer",
+    temperature: float = 0.0,
+    max_tokens: int = 32,
+    autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+    render_mode: str | None = None,
+    **settings: Any,
+) -> vector.PrefixAction:
+    """Entry point of ``gym.make_vec``; arguments as in ``make_prefix_env``."""
+    env = DialogueVectorEnv(
+        load_task(task, settings), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode
+    )
+    speaker = Speaker(env.task, lm, num_envs, prefix=prefix, sampling=Sampling(max_tokens, temperature))
+    return vector.PrefixAction(vector.EmbeddingObservation(env, speaker), speaker)
+
+
+def _text_env(env: gym.Env[Any, Any]) -> DialogueEnv:
+    below = env.unwrapped
+    if not isinstance(below, DialogueEnv):
+        raise TypeError(
+            f"steering wraps a text dialogue environment (dialog_gym/Name-v0), got {type(below).__name__}; "
+            "NamePrefix-v0 ids are steered already"
+        )
+    return below

@@ -1,0 +1,198 @@
+"""The wrappers of ``dialog_gym.wrappers`` for vector environments: one model call for all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
+
+from dialog_gym.dialogue import Dialogue
+from dialog_gym.env import DialogueVectorEnv, Info
+from dialog_gym.lm.base import LanguageModel, Sampling
+from dialog_gym.lm.prefix import PrefixMap
+from dialog_gym.lm.speaker import Speaker
+from dialog_gym.task import Task
+
+Floats = npt.NDArray[np.float32]
+
+
+class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
+    """Observe the language model's state vectors, shape ``(num_envs, hidden_size)``.
+
+    Only what is new is read: rows that went on, in one batch. The observation of a terminated dialogue is
+    zero (nothing is learned from it, so no model is asked); that of a truncated one is its true state.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], speaker: Speaker | LanguageModel | str) -> None:
+        """Observe through ``speaker``, or through a new one made of a language model or its spec."""
+        super().__init__(env)
+        made = isinstance(speaker, Speaker)
+        self.speaker: Speaker = speaker if made else Speaker(text_env(env).task, speaker, env.num_envs)  # type: ignore[assignment, arg-type]
+        size = self.speaker.lm.hidden_size
+        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self._states = np.zeros((env.num_envs, size), np.float32)
+
+    def reset(self, *, seed: Any = None, options: Info | None = None) -> tuple[Floats, Info]:
+        """Begin dialogues anew and observe them."""
+        _, infos = self.env.reset(seed=seed, options=options)
+        return self._observe(np.array([_terminated(d) for d in infos["dialogue"]])), infos
+
+    def step(self, actions: Any) -> tuple[Floats, Any, Any, Any, Info]:
+        """Step the dialogues and observe those that did not terminate."""
+        _, rewards, terminated, truncated, infos = self.env.step(actions)
+        if "final_obs" in infos:  # autoreset in the same step: what is observed now has just begun
+            infos["final_obs"] = self._final_states(infos["final_info"]["dialogue"], infos["_final_obs"])
+            return self._observe(np.zeros(self.num_envs, np.bool_)), rewards, terminated, truncated, infos
+        return self._observe(terminated), rewards, terminated, truncated, infos
+
+    def get_state(self) -> Info:
+        """Return the state of the rows, and drop the model's caches: they are rebuilt from the text."""
+        self.speaker.forget()
+        return {"env": self.env.get_state(), "states": self._states.tolist()}  # type: ignore[attr-defined]
+
+    def set_state(self, state: Info) -> tuple[Floats, Info]:
+        """Continue from what ``get_state`` returned."""
+        self.speaker.forget()
+        _, infos = self.env.set_state(state["env"])  # type: ignore[attr-defined]
+        self._states = np.array(state["states"], np.float32)
+        return self._states.copy(), infos
+
+    def _observe(self, terminated: npt.NDArray[np.bool_]) -> Floats:
+        dialogues = text_env(self.env).dialogues
+        rows = np.flatnonzero(~terminated).tolist()
+        self._states[terminated] = 0.0
+        if rows:
+            self._states[rows] = self.speaker.states(rows, [dialogues[row] for row in rows])
+        return self._states.copy()
+
+    def _final_states(self, dialogues: npt.NDArray[Any], ended: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+        final = np.full(self.num_envs, None, dtype=object)
+        rows = [row for row in np.flatnonzero(ended).tolist() if not _terminated(dialogues[row])]
+        states = self.speaker.states(rows, [dialogues[row] for row in rows]) if rows else []
+        for row in np.flatnonzero(ended).tolist():
+            final[row] = np.zeros(self.speaker.lm.hidden_size, np.float32)
+        for row, state in zip(rows, states, strict=True):
+            final[row] = state
+        return final
+
+
+class PrefixAction(VectorWrapper[Any, Floats, Any, Any, Any]):
+    """Act by vectors in [-1, 1], shape ``(num_envs, action_size)``; see ``dialog_gym.wrappers.PrefixAction``.
+
+    Rows that have ended say nothing, whatever their vector.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        speaker: Speaker | LanguageModel | str | None = None,
+        *,
+        prefix: PrefixMap | str | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Speak through ``speaker``; arguments as in ``dialog_gym.wrappers.PrefixAction``."""
+        super().__init__(env)
+        self.speaker = shared_speaker(env, speaker, text_env(env).task, env.num_envs, prefix, sampling)
+        self.single_action_space = Box(-1.0, 1.0, (action_size(self.speaker),), np.float32)
+        self.action_space = batch_space(self.single_action_space, env.num_envs)
+
+    def step(self, actions: Floats) -> tuple[Any, Any, Any, Any, Info]:
+        """Say in each row what its vector makes the model say.
+
+        Raises:
+            ValueError: The actions have the wrong shape, or are not finite.
+        """
+        vectors = checked_actions(actions, self.num_envs, action_size(self.speaker))
+        dialogues = text_env(self.env).dialogues
+        rows = [row for row, dialogue in enumerate(dialogues) if not dialogue.stop_reason]
+        texts = [""] * self.num_envs
+        if rows:
+            said = self.speaker.speak(rows, [dialogues[row] for row in rows], vectors[rows])
+            for row, text in zip(rows, said, strict=True):
+                texts[row] = text
+        return self.env.step(texts)
+
+    def get_state(self) -> Info:
+        """Return the state of the rows, and drop the model's caches: they are rebuilt from the text."""
+        self.speaker.forget()
+        state: Info = self.env.get_state()  # type: ignore[attr-defined]
+        return state
+
+    def set_state(self, state: Info) -> tuple[Any, Info]:
+        """Continue from what ``get_state`` returned."""
+        self.speaker.forget()
+        restored: tuple[Any, Info] = self.env.set_state(state)  # type: ignore[attr-defined]
+        return restored
+
+
+def checked_actions(actions: Any, rows: int, size: int) -> Floats:
+    """Return ``actions`` as float32 in [-1, 1], shape ``(rows, size)``, clipped to the box.
+
+    Raises:
+        ValueError: Wrong shape, not numbers, or not finite.
+    """
+    try:
+        vectors = np.asarray(actions, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"prefix actions must be numbers, shape ({rows}, {size}), got {actions!r:.80}") from error
+    if vectors.shape != (rows, size):
+        raise ValueError(f"prefix actions must have shape ({rows}, {size}), got {vectors.shape}")
+    if not np.isfinite(vectors).all():
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
+        raise ValueError(f"prefix actions must be finite, got NaN or infinity in rows {bad[:8]}; check the policy")
+    return vectors.clip(-1.0, 1.0)
+
+
+def shared_speaker(
+    env: Any,
+    speaker: Speaker | LanguageModel | str | None,
+    task: Task,
+    rows: int,
+    prefix: PrefixMap | str | None,
+    sampling: Sampling | None,
+) -> Speaker:
+    """Return the speaker a ``PrefixAction`` over ``env`` speaks through.
+
+    Raises:
+        ValueError: There is none, or it has no prefix map.
+    """
+    if speaker is None:
+        speaker = _speaker_below(env)
+    if not isinstance(speaker, Speaker):
+        return Speaker(task, speaker, rows, prefix=prefix, sampling=sampling)
+    if prefix is not None or sampling is not None:
+        speaker = Speaker(task, speaker.lm, rows, prefix=prefix or speaker.prefix, sampling=sampling or speaker.sampling)
+    return speaker
+
+
+def _speaker_below(env: Any) -> Speaker:
+    while isinstance(env, (gym.Wrapper, VectorWrapper)):
+        if isinstance(found := getattr(env, "speaker", None), Speaker):
+            return found
+        env = env.env
+    raise ValueError("PrefixAction needs a language model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')")
+
+
+def action_size(speaker: Speaker) -> int:
+    """Return the number of coordinates of an action."""
+    if speaker.prefix is None:
+        raise ValueError("PrefixAction needs a prefix map, e.g. prefix='steer', 'pca', 'clone' or a folder")
+    return speaker.prefix.action_size
+
+
+def text_env(env: Any) -> DialogueVectorEnv:
+    """Return the vector environment of dialogues under the wrappers."""
+    below = env.unwrapped
+    if not isinstance(below, DialogueVectorEnv):
+        raise TypeError(f"steering wraps a DialogueVectorEnv, got {type(below).__name__}; make it with gym.make_vec")
+    return below
+
+
+def _terminated(dialogue: Dialogue) -> bool:
+    return dialogue.stop_reason not in ("", "max_turns")
