@@ -324,6 +324,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         fresh = self._infos(earned, np.where(ended, 0.0, final["cost"]).tolist())
         masked = {f"_{name}": ended for name in ("final_obs", "final_info")}
         final_info = {key: ended if key.startswith("_") else value for key, value in final.items()}
+        final_info["reward_terms"] = {name: final["reward_terms"][name], f"_{name}": ended}
         return {**fresh, "final_obs": observations, "final_info": final_info, **masked}
 
     def _infos(self, rewards: list[float], costs: list[float]) -> Info:
