@@ -1,0 +1,337 @@
+"""Scripted agents for ``Bargain-v0``: the oracle, what it is compared with, and self-play.
+
+A policy is a function of the task, the dialogue and a stream of chance; apart from the oracle's kind
+they use only what the agent can see: its own limit and the transcript.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from dialog_gym.dialogue import Dialogue, Draws
+from dialog_gym.env import advance, begin
+from dialog_gym.envs import bargain_phrases as phrases
+from dialog_gym.envs.bargain import (
+    ABSURD,
+    DISCOUNT,
+    GAIN,
+    QUALITY,
+    REACH,
+    RIGHT_STYLE,
+    SWITCH,
+    TYPES,
+    WRONG_CUE,
+    Bargain,
+)
+from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, on_grid, say, understand
+
+if TYPE_CHECKING:
+    from dialog_gym.dialogue import Json
+
+Policy = Callable[[Bargain, Dialogue, Draws], Act]
+
+UNLUCKY = 0.75  # of the mean gain: reached in more than 9 turns of 10
+
+
+def _sign(task: Bargain) -> int:
+    return 1 if task.roles[0] == "buyer" else -1
+
+
+def _offer(task: Bargain, dialogue: Dialogue, demand: float, style: str, reason: str) -> Act:
+    """Return the act that asks for ``demand`` percent of the list price below (above) the agent's limit."""
+    steps = int(demand // STEP) * STEP
+    return Act(on_grid(dialogue.scenario.hidden["agent_limit"] - _sign(task) * steps), False, style, reason)
+
+
+def _heard(task: Bargain, dialogue: Dialogue) -> list[Act]:
+    return task.parsed(dialogue)
+
+
+def _fresh(used: Sequence[str]) -> str:
+    """Return a reason not used yet; the first again when all are."""
+    return next((reason for reason in REASONS if reason not in used), REASONS[0])
+
+
+def _manner(kind: str, used: Sequence[str]) -> tuple[str, str]:
+    """Return the style and reason that move a partner of type ``kind``."""
+    return RIGHT_STYLE[kind], _fresh(used) if kind == "analyst" else ""
+
+
+# --- the oracle --------------------------------------------------------------------------------
+
+
+def oracle_act(task: Bargain, dialogue: Dialogue, _: Draws | None = None) -> Act:
+    """Return what a planner that knows the partner's state and limit, but not its luck, does."""
+    hidden, state = dialogue.scenario.hidden, dialogue.state
+    style, reason = _manner(state["type"], state["heard"])
+    zone = abs(hidden["agent_limit"] - hidden["partner_limit"])
+    asked = _sign(task) * (hidden["agent_limit"] - state["ask"])
+    left = min(state["patience"], hidden["deadline"] - dialogue.turn, task.max_turns - dialogue.turn)
+    wait, demand = _best_wait(state["willing"], zone, state["offer"], max(left, 1))
+    if wait == 0:
+        if asked >= demand:
+            return Act(accept=True, style=style, reason=reason)
+        return _offer(task, dialogue, demand, style, reason)
+    high = ABSURD * zone if state["offer"] is None else state["offer"] - STEP
+    return _offer(task, dialogue, min(high, zone), style, reason)
+
+
+def _best_wait(willing: float, zone: int, last: int | None, left: int) -> tuple[int, int]:
+    """Return after how many more turns to close, and the demand that would close now."""
+    best, wait, now = -1.0, 0, 0
+    for turns in range(left):
+        reached = min(willing + UNLUCKY * GAIN * (REACH * zone - willing), zone)
+        demand = int(max(reached, 0) // STEP) * STEP
+        if last is not None and last - STEP * (turns + 1) < demand:
+            demand = max(min(demand, last - STEP * (turns + 1)), 0)
+        if turns == 0:
+            now = demand
+        if demand * DISCOUNT**turns > best + 1e-9:
+            best, wait = demand * DISCOUNT**turns, turns
+        willing = min(willing + GAIN * (REACH * zone - willing), zone)
+    return wait, now
+
+
+def oracle(task: Bargain, dialogue: Dialogue) -> str:
+    """Return the oracle's utterance."""
+    return speak(task, dialogue, oracle_act(task, dialogue), dialogue.draws("oracle"))
+
+
+def speak(task: Bargain, dialogue: Dialogue, act: Act, draws: Draws) -> str:
+    """Put an act of the agent into words."""
+    return say(task.roles[0], act, dialogue.scenario.hidden["list_price"], draws.bits(), not dialogue.turn)
+
+
+# --- what an agent can see ---------------------------------------------------------------------
+
+_CUE_TYPES = {cue: kind for kind, cues in phrases.CUES.items() for cue in cues}
+
+
+def belief(dialogue: Dialogue) -> dict[str, float]:
+    """Return how probable each type is, given the phrases the partner has used and its known habits."""
+    chances = dict.fromkeys(TYPES, 1 / 3)
+    for text in [dialogue.scenario.public, *dialogue.texts(dialogue.roles[1])]:
+        for cue, kind in _CUE_TYPES.items():
+            if cue in text:
+                chances = {t: p * (1 - WRONG_CUE if t == kind else WRONG_CUE / 2) for t, p in chances.items()}
+        total = sum(chances.values())
+        if text is dialogue.scenario.public:
+            continue
+        chances = {t: (1 - SWITCH) * p / total + SWITCH / 2 * (1 - p / total) for t, p in chances.items()}
+    return chances
+
+
+def _asked(task: Bargain, dialogue: Dialogue) -> float:
+    """Return what the partner's standing price leaves the agent, as the transcript tells."""
+    hidden = dialogue.scenario.hidden
+    texts = dialogue.texts(dialogue.roles[1])
+    prices = [act.price for act in (understand(t, hidden["list_price"]) for t in texts) if act.price is not None]
+    return float(_sign(task) * (hidden["agent_limit"] - (prices[-1] if prices else 100)))
+
+
+class Schedule(NamedTuple):
+    """Prices by turn: demand ``start`` percent of the list price, ``step`` less each turn; accept what is near.
+
+    Attributes:
+        start: First demand, percent of the list price below (above) the agent's limit.
+        step: Concession a turn.
+        after_insult: Further concession after the partner was insulted.
+        accept: Accept a standing price within this much of one's next demand.
+    """
+
+    start: float = 34
+    step: float = 3
+    after_insult: float = 8
+    accept: float = 2
+
+    def act(self, task: Bargain, dialogue: Dialogue, style: str, reason: str) -> Act:
+        """Return the offer (or agreement) of this turn."""
+        insults = sum(_insulted(text) for text in dialogue.texts(dialogue.roles[1]))
+        demand = max(self.start - self.step * dialogue.turn - self.after_insult * insults, 2)
+        if dialogue.turn and _asked(task, dialogue) >= demand - self.accept:
+            return Act(accept=True, style=style, reason=reason)
+        return _offer(task, dialogue, demand, style, reason)
+
+
+_INSULTS = tuple(sorted({*phrases.REACTIONS["seller"]["insult"], *phrases.REACTIONS["buyer"]["insult"]}))
+
+
+def _insulted(text: str) -> bool:
+    return any(phrase in text for phrase in _INSULTS)
+
+
+def inferring(schedule: Schedule = Schedule()) -> Policy:
+    """Return the policy that reads the type from the wording and follows ``schedule``; it sees nothing hidden."""
+
+    def act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+        used = [act.reason for act in task.parsed(dialogue)]
+        chances = belief(dialogue)
+        best = max(_manners(used), key=lambda m: sum(p * _quality(kind, m, used) for kind, p in chances.items()))
+        return schedule.act(task, dialogue, *best)
+
+    return act
+
+
+def _manners(used: Sequence[str]) -> list[tuple[str, str]]:
+    return [(style, reason) for style in STYLES for reason in ("", _fresh(used))]
+
+
+def _quality(kind: str, manner: tuple[str, str], used: Sequence[str]) -> float:
+    style, reason = manner
+    return QUALITY[kind][style][0 if not reason else 2 if reason in used else 1]
+
+
+def constant(style: str, reason: bool, schedule: Schedule = Schedule()) -> Policy:
+    """Return the policy of one style, with a new reason each turn or none, and prices by ``schedule``."""
+
+    def act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+        used = [act.reason for act in task.parsed(dialogue)]
+        return schedule.act(task, dialogue, style, _fresh(used) if reason else "")
+
+    return act
+
+
+def random_act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+    """Return any style, any reason or none, and a price anywhere in the agent's range."""
+    return _offer(task, dialogue, draws.uniform(2, 40), draws.choice(STYLES), draws.choice(("", "", *REASONS)))
+
+
+def random_style(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+    """Return the oracle's price in any style, with any reason or none."""
+    act = oracle_act(task, dialogue)
+    return act._replace(style=draws.choice(STYLES), reason=draws.choice(("", "", *REASONS)))
+
+
+def random_price(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+    """Return the oracle's style and reason at a price anywhere in the agent's range."""
+    act = oracle_act(task, dialogue)
+    return _offer(task, dialogue, draws.uniform(2, 40), act.style, act.reason)
+
+
+def wrong_style(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+    """Return the oracle's price in a style that offends the partner's type."""
+    style = {"warm": "firm", "tough": "polite", "analyst": "firm"}[dialogue.state["type"]]
+    return oracle_act(task, dialogue)._replace(style=style, reason="")
+
+
+def accept_first(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+    """Agree to whatever price stands."""
+    return Act(accept=True)
+
+
+def stall(turns: int, right: bool) -> Policy:
+    """Return the policy that names no price for ``turns`` turns and then accepts, in the right style or blandly."""
+
+    def act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+        manner = _manner(dialogue.state["type"], dialogue.state["heard"]) if right else ("neutral", "")
+        return Act(None, dialogue.turn >= turns, *manner)
+
+    return act
+
+
+def stall_high(turns: int, right: bool) -> Policy:
+    """Return the policy that repeats one high price for ``turns`` turns and then accepts the standing one."""
+
+    def act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
+        manner = _manner(dialogue.state["type"], dialogue.state["heard"]) if right else ("polite", "")
+        if dialogue.turn >= turns:
+            return Act(None, True, *manner)
+        return _offer(task, dialogue, 20, *manner)
+
+    return act
+
+
+# --- playing -----------------------------------------------------------------------------------
+
+
+def play(task: Bargain, policy: Policy, seed: int) -> tuple[Dialogue, float]:
+    """Return the finished dialogue of ``policy`` under ``seed``, and its return."""
+    dialogue, earned = begin(task, seed), 0.0
+    while not dialogue.stop_reason:
+        draws = dialogue.draws("agent")
+        text = speak(task, dialogue, policy(task, dialogue, draws), draws)
+        (dialogue,), (reward,), _ = advance(task, [dialogue], [text])
+        earned += reward
+    return dialogue, earned
+
+
+def mean_return(task: Bargain, policy: Policy, seeds: Sequence[int]) -> tuple[float, float]:
+    """Return the mean return over ``seeds`` and its standard error."""
+    returns = [play(task, policy, seed)[1] for seed in seeds]
+    return statistics.fmean(returns), statistics.stdev(returns) / math.sqrt(len(returns))
+
+
+def self_play(task: Bargain, draws: Draws) -> Dialogue:
+    """Return a finished dialogue of an agent whose skill is drawn: from random to near the oracle's."""
+    dialogue = begin(task, draws.bits() >> 11)
+    skill, start, accepting = draws.uniform(), draws.uniform(0.2, 1.3), draws.uniform()
+    while not dialogue.stop_reason:
+        act = _mixed(task, dialogue, draws, skill, start, accepting)
+        (dialogue,), _, _ = advance(task, [dialogue], [speak(task, dialogue, act, draws)])
+    return dialogue
+
+
+def _mixed(task: Bargain, dialogue: Dialogue, draws: Draws, skill: float, start: float, accepting: float) -> Act:
+    """Return an act of the agent of ``self_play``: any price and manner, some of them sensible."""
+    hidden = dialogue.scenario.hidden
+    style, reason = draws.choice(STYLES), draws.choice(("", *REASONS)) if draws.uniform() < 0.6 else ""
+    if draws.uniform() < skill:
+        style, reason = _manner(dialogue.state["type"], dialogue.state["heard"])
+        if reason and draws.uniform() < 0.7:
+            reason = draws.choice([r for r in REASONS if r not in dialogue.state["heard"]] or REASONS)
+    chance = draws.uniform()
+    if chance < 0.05:
+        return Act(None, False, style, reason, chance < 0.005)
+    zone = abs(hidden["agent_limit"] - hidden["partner_limit"])
+    asked = _sign(task) * (hidden["agent_limit"] - dialogue.state["ask"])
+    if asked >= zone * (0.1 + 0.7 * accepting) and dialogue.turn and chance < 0.6:
+        return Act(None, True, style, reason)
+    demand = zone * start - 3 * dialogue.turn * draws.uniform(0.3, 2)
+    if draws.uniform() < 0.35:
+        demand = draws.uniform(0, 44)
+    return _offer(task, dialogue, max(demand, 0), style, reason)
+
+
+TABLE: dict[str, Policy] = {
+    "oracle (knows type and limit)": oracle_act,
+    "infers the type, tuned prices": inferring(),
+    "right style and reason, random price": random_price,
+    "constant polite, tuned prices": constant("polite", False),
+    "constant polite and reason, tuned prices": constant("polite", True),
+    "constant firm, tuned prices": constant("firm", False),
+    "constant firm and reason, tuned prices": constant("firm", True),
+    "constant reason, tuned prices": constant("neutral", True),
+    "random style and reason, oracle price": random_style,
+    "random style, reason and price": random_act,
+    "right style, no price 3 turns, then accept": stall(3, True),
+    "bland, no price 3 turns, then accept": stall(3, False),
+    "right style, one price 3 turns, then accept": stall_high(3, True),
+    "polite, one price 3 turns, then accept": stall_high(3, False),
+    "wrong style, oracle price": wrong_style,
+    "accept the first price": accept_first,
+}
+
+
+def table(task: Bargain, episodes: int, first_seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Return mean return and standard error of every scripted policy on the same seeds."""
+    seeds = range(first_seed, first_seed + episodes)
+    return {name: mean_return(task, policy, seeds) for name, policy in TABLE.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of scripted policies."""
+    parser = argparse.ArgumentParser(prog="python -m dialog_gym.envs.bargain", description=main.__doc__)
+    parser.add_argument("--side", default="buyer", choices=("buyer", "seller"))
+    parser.add_argument("--scenarios", help="a file of listings in CraigslistBargain's format")
+    parser.add_argument("--split", default="all", choices=("all", "train", "heldout"))
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="first seed; the episodes have consecutive ones")
+    options = parser.parse_args(arguments)
+    task = Bargain(options.side, options.scenarios, options.split)
+    print(f"Bargain-v0, {options.side}, {options.episodes} episodes, seeds from {options.seed}")  # noqa: T201
+    for name, (mean, error) in table(task, options.episodes, options.seed).items():
+        print(f"{name:<44} {mean:6.3f} ± {error:.3f}")  # noqa: T201
