@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from dialog_gym.lm.base import Generation, LanguageModel, Messages, Sampling
 
-__all__ = ["Generation", "LanguageModel", "Messages", "Sampling", "load"]
+if TYPE_CHECKING:
+    from dialog_gym.lm.prefix import PrefixMap
+
+__all__ = ["Generation", "LanguageModel", "Messages", "Sampling", "load", "load_prefix"]
 
 EMBEDDED = ("tiny", "tiny-steerable")
 """Models that ship with the package: the plain one, and the one tuned together with its prefix map."""
@@ -37,6 +41,35 @@ def load(spec: str, *, dtype: str = "float32", device: str | None = None) -> Lan
     if found is None:
         found = _LOADED[key] = _load(spec, dtype, device)
     return found
+
+
+def load_prefix(spec: str, lm: LanguageModel) -> PrefixMap:
+    """Return the prefix map that ``spec`` names, for ``lm``.
+
+    Args:
+        spec: A folder with a saved map; ``"pca"``, which is computed from the model's embeddings (action size 16,
+            two tokens before the reply); or the name of a map that lies in the model's own folder (``"steer"``).
+        lm: The model to be steered; one that runs in this process and has ``"prefix"`` among what it supports.
+
+    Raises:
+        ValueError: There is no such map, it belongs to another model, or the model takes no prefix.
+    """
+    from dialog_gym.lm.prefix import PcaMap, PrefixMap
+    from dialog_gym.lm.transformers_lm import TransformersLM
+
+    if not isinstance(lm, TransformersLM):
+        raise ValueError(f"language model {lm.name!r} has no input embeddings here, which prefix {spec!r} needs")
+    own = None if lm.folder is None else lm.folder / spec
+    for folder in (Path(spec), own):
+        if folder is not None and (folder / "prefix.json").is_file():
+            return PrefixMap.load(folder, lm)
+    if spec == "pca":
+        return PcaMap.of(lm.embedding_matrix).bind(lm)
+    have = sorted(path.parent.name for path in lm.folder.glob("*/prefix.json")) if lm.folder else []
+    raise ValueError(
+        f"no prefix map {spec!r} for language model {lm.name!r}: expected 'pca', a folder with a saved map, or one of "
+        f"the maps that come with the model ({', '.join(have) or 'none'}); 'dialog-gym fit prefix' makes one"
+    )
 
 
 def _load(spec: str, dtype: str, device: str | None) -> LanguageModel:

@@ -39,6 +39,7 @@ class TransformersLM:
         name: For people and logs.
         model: The network.
         tokenizer: Its tokenizer.
+        folder: Where it was loaded from, None if not from a folder.
         chat: How chats become tokens.
         hidden_size: Length of a state: what the output layer reads, which is the last hidden state after the
             final norm.
@@ -59,6 +60,7 @@ class TransformersLM:
         """
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
+        self.folder: Path | None = None
         self.name = name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
         config = model.config.get_text_config(decoder=True)
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
@@ -100,7 +102,9 @@ class TransformersLM:
                 f"weights and tokenizer, or the name of one on a hub that can be reached ({error})"
             ) from error
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, name or str(name_or_path))
+        lm = cls(model.to(device), tokenizer, name or str(name_or_path))
+        lm.folder = Path(name_or_path) if Path(name_or_path).is_dir() else None
+        return lm
 
     @property
     def device(self) -> torch.device:
