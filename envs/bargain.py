@@ -3,23 +3,28 @@
 One buys, one sells; the agent may play either (``side``). Prices are percent of the list price, even
 numbers from 10 to 130 (``bargain_language`` tells how money is written and understood).
 
-Observation: the transcript; the item, its list price and the agent's own limit are known.
+Observation: the transcript; the item, its list price and the agent's own limit are known, and a
+seller's listing has a note in its own words.
 Action: an utterance. Three things in it count: a price or plain agreement to the partner's standing
 price, a style (polite, neutral, firm), and at most one reason (condition, market, budget, pickup, age).
 An empty utterance is a turn that names no price.
 Reward: utility * 0.95 ** (turns - 1) at the deal, else 0, so in [0, 1], where utility is
 (agent's limit - price) / (agent's limit - partner's limit), clipped to [0, 1].
 Terminates: ``"deal"`` (the one agrees to the other's price) or ``"left"`` (the partner ran out of
-patience or met its hidden deadline, or the agent said goodbye). Truncates after ``max_turns``.
+patience or met its hidden deadline of 4 to 8 turns, or the agent said goodbye). Truncates after
+``max_turns``. Success: a deal better than the agent's limit.
 
 The partner: its hidden type decides what moves it. *warm*: politeness; *tough*: firmness; *analyst*: a
-reason it has not heard yet, plainly said. The rest is mixed or wrong, and wrong moves it back. A fifth
-of the phrases that show the type belong to another type, and between two turns the type changes with
-probability 0.06, without notice. The partner has a *willingness*, the best price it would agree to
-now. A well-said turn moves it by about a third of the way (less near its limit), if the turn names a
-price beyond it that is not absurd, new, and not more than asked before. Names no price or the same
-again: less than a third of that, and patience is lost. The price it asks trails its willingness.
-Optimum: ``oracle`` earns about .82 (it sees the hidden state, not the chance moves to come);
+reason it has not heard yet, plainly said. The rest is mixed or wrong, and wrong moves it back and
+costs patience. The type shows in its phrases alone, of which a fifth (in the note: a tenth) belong to
+another type; between two turns it changes with probability 0.04, unannounced. The partner has a
+*willingness*, the best price for the agent that it would agree to now, at first the agent's limit. A
+right turn moves it about half of the way (to a point beyond its own limit, where it stops), if the
+turn names a price that is new, not absurd and no harder than the price before. A turn that names no
+price or the same again moves it a quarter of that, and costs patience. The price it asks trails its
+willingness, so an offer earns more than agreement.
+Optimum: ``oracle`` earns .83 (it sees the hidden state, but not the chance to come); who infers
+the type and sees nothing hidden .75; the best constant style with new reasons .39.
 ``python -m dialog_gym.envs.bargain`` prints the table of scripted policies.
 
 Scenarios: generated, or ``scenarios=FILE`` in CraigslistBargain's JSON (He et al. 2018,
@@ -51,7 +56,8 @@ TYPES = ("warm", "tough", "analyst")
 RIGHT_STYLE = {"warm": "polite", "tough": "firm", "analyst": "neutral"}
 DISCOUNT = 0.95  # per turn after the first
 WRONG_CUE = 0.2  # share of the partner's phrases that belong to another type
-SWITCH = 0.06  # probability that the type changes between two turns
+WRONG_NOTE = 0.1  # the same for the note in the listing, which was written at leisure
+SWITCH = 0.04  # probability that the type changes between two turns
 GAIN = 0.5  # share of the way to REACH * zone that one right turn moves the partner
 REACH = 1.3  # in zones; beyond 1 so that the limit is reached in finite time
 SHRINK = 0.15  # zones that a wholly wrong turn moves the partner back
@@ -167,7 +173,7 @@ class Bargain(Task):
         agent, partner = self.roles
         public = f"Item: {listing.title} ({listing.category}), listed at {render_price(100, list_price)}."
         if partner == "seller":
-            hidden["note"] = language.cue(_cue(hidden["type"], draws.bits()), bits >> 24)
+            hidden["note"] = language.cue(_cue(hidden["type"], draws.bits(), WRONG_NOTE), bits >> 24)
             public = f'{public} The seller adds: "{hidden["note"]}".'
         private = {
             agent: _goal(agent, agent_limit, list_price),
@@ -352,9 +358,9 @@ def _pressure(demand: int | None, last: int | None, willing: float, zone: int) -
     return Pressure("far" if demand - willing > FAR * zone else "close", 1.0, 0)
 
 
-def _cue(kind: str, bits: int) -> str:
-    """Return the type a phrase is taken from: ``kind``, or another one in a fifth of the cases."""
-    return _other(kind, bits >> 8) if (bits & 0xFF) < WRONG_CUE * 0x100 else kind
+def _cue(kind: str, bits: int, wrong: float = WRONG_CUE) -> str:
+    """Return the type a phrase is taken from: ``kind``, or another one with probability ``wrong``."""
+    return _other(kind, bits >> 8) if (bits & 0xFF) < wrong * 0x100 else kind
 
 
 def _other(kind: str, bits: int) -> str:

@@ -24,8 +24,8 @@ READ_CHARS = 1000  # of an utterance; what comes after is not understood
 CENTS_BELOW = 200  # list prices in dollars under which a step of 2% needs cents
 
 _POLITE = (
-    "please pls thank thanks kindly kind appreciate appreciated grateful gratitude sorry lovely wonderful friend happy "
-    "glad hope pleasure bless sweet dear gladly excuse pardon delighted"
+    "please pls thank thanks kindly kind appreciate appreciated grateful gratitude sorry lovely wonderful friend "
+    "happy glad hope pleasure bless sweet dear gladly excuse pardon delighted"
 )
 _FIRM = (
     "final firm firmly serious leave budge stop wasting waste games period enough nonsense walk last bottom push "
@@ -69,7 +69,7 @@ for _word, _slip in phrases.TYPOS.items():
         _CODES[_slip] = _CODES[_word]
 _CODES.update({"thx": 1, "ty": 1, "plz": 1})
 
-_PUNCTUATION = str.maketrans(dict.fromkeys("!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~", " "))
+_PUNCTUATION = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~', " "))
 _AMOUNT = re.compile(
     r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)( ?(?:k\b|%|percent\b|dollars?\b|bucks\b|usd\b)(?: off\b)?)?"
     r"([a-z]+|-[a-z0-9]+)?"
@@ -85,7 +85,8 @@ _NOT_MONEY = re.compile(
 _OFFERING = re.compile(r"\b(?:for|at|about|pay|offer|do|take|give|is|say|around|to|give you|be) ?$")
 _TOKEN = re.compile(r"<p([0-9]{1,4})>")
 _AGREED = re.compile(
-    r"(?:^|[.,!;]|\b(?:ok|okay|yes|alright|sure|well|so|hi|hello|hey|hmm|right|um|then)) *deal\b(?! of| breaker| with| on)"
+    r"(?:^|[.,!;]|\b(?:ok|okay|yes|alright|sure|well|so|hi|hello|hey|hmm|right|um|then)) *deal\b"
+    r"(?! of| breaker| with| on)"
     r"|\b(?:it's|its|it is|that's|that is|you have|you've got|you got|we have) a deal\b"
     r"|\bi(?: will|'ll)? (?:accept|agree)\b(?! that| with)|\bagreed\b|\baccepted\b|\bsold\b(?! to| it)"
     r"|\bi(?: will|'ll) take it\b(?! or)|\b(?:it is|it's) (?:all )?yours\b|\bthat works for me\b"
@@ -219,7 +220,9 @@ def _offered(text: str, list_price: float) -> int | None:
     """Return the last price in ``text`` that is not refused ("not $200"), or None."""
     offered = None
     for start, _, percent in _amounts(text, list_price):
-        if not ("n" in text[:start] and _REFUSED.search(text[max(start - 40, 0) : start])):
+        before = text[max(start - 40, 0) : start]
+        negated = "n't" in before or "not" in before or "never" in before or "nt " in before
+        if not (negated and _REFUSED.search(before)):
             offered = percent
     return offered
 
@@ -229,8 +232,8 @@ def understand(text: str, list_price: float) -> Act:
 
     >>> understand("please, it has a few scratches, how about $155?", 200)
     Act(price=78, accept=False, style='polite', reason='condition', quit=False)
-    >>> understand("$155 is a deal", 200).accept, understand("ok, deal!", 200).accept, understand("no deal", 200).accept
-    (False, True, False)
+    >>> [understand(text, 200).accept for text in ("$155 is a deal", "ok, deal!", "no deal", "deal?")]
+    [False, True, False, False]
     """
     text = _plain(text)
     manners = 0

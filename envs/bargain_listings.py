@@ -18,7 +18,7 @@ from dialog_gym.envs.bargain_phrases import ADJECTIVES, NOUNS
 SPLITS = ("all", "train", "heldout")
 TITLE_CHARS = 80
 TITLE_WORDS = 5  # of a title that a language model reads
-_LAYOUT = '[{"scenario": {"post_id": ..., "kbs": [{"personal": {...}, "item": {"Title": ..., "Price": ...}}, ...]}}, ...]'
+_LAYOUT = '[{"scenario": {"post_id": ..., "kbs": [{"personal": {}, "item": {"Title": "", "Price": 1}}, ...]}}, ...]'
 
 
 class Listing(NamedTuple):
@@ -70,7 +70,7 @@ def in_split(listings: Iterable[Listing], split: str) -> tuple[Listing, ...]:
         raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
     kept = tuple(x for x in listings if split == "all" or (crc32(x.key.encode()) % 10 < 7) == (split == "train"))
     if not kept:
-        raise ValueError(f"no listing with a price of at least $1 in split {split!r}; give a larger file or split 'all'")
+        raise ValueError(f"expected listings in split {split!r}, got none; give a larger file or split 'all'")
     return kept
 
 
@@ -99,13 +99,12 @@ def read_listings(path: str | Path) -> tuple[Listing, ...]:
         try:
             listing = _listing(record)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(
-                f"{path}, record {number}: expected {_LAYOUT}, got {str(record)!r:.120} ({type(error).__name__}: {error})"
-            ) from error
+            got = f"{str(record)!r:.120} ({type(error).__name__}: {error})"
+            raise ValueError(f"{path}, record {number}: expected a record of {_LAYOUT}, got {got}") from error
         if listing is not None:
             listings.setdefault(listing.key, listing)
     if not listings:
-        raise ValueError(f"{path}: expected listings with a price of at least $1, got {len(records)} records with none")
+        raise ValueError(f"{path}: expected listings with a price of at least $1, got {len(records)} without")
     return tuple(listings.values())
 
 
@@ -113,12 +112,13 @@ def _records(path: Path) -> list[Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no scenario file {str(path)!r}; expected CraigslistBargain's JSON, plain or gzip") from error
+        expected = "expected CraigslistBargain's JSON, plain or gzip"
+        raise FileNotFoundError(f"no scenario file {str(path)!r}; {expected}") from error
     try:
         text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         records = json.loads(text)
     except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected JSON, plain or gzip; the file is damaged or of another format: {error}") from error
+        raise ValueError(f"{path}: expected JSON, plain or gzip, got a damaged or other file: {error}") from error
     if not isinstance(records, list):
         raise ValueError(f"{path}: expected a list of records {_LAYOUT}, got {type(records).__name__}")
     return records

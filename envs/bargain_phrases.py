@@ -317,7 +317,7 @@ REACTIONS: Mapping[str, Mapping[str, Phrases]] = {
         "far": ("that is too low", "still too low", "we are far apart", "hmm, low", ""),
         "close": ("we are close", "almost there", "getting there", "not far off", "nearly"),
         "repeat": ("you said that already", "same number again", "you repeat yourself", "again", "i heard that one"),
-        "backwards": ("you went down", "that is the wrong way", "you offered more before", "lower than before", "what"),
+        "backwards": ("you went down", "that is the wrong way", "you offered more before", "lower than before"),
         "stall": ("name a price", "so what is your offer", "i need a number", "make an offer", "and your price"),
     },
     "buyer": {
@@ -325,7 +325,7 @@ REACTIONS: Mapping[str, Mapping[str, Phrases]] = {
         "far": ("that is too high", "still too high", "we are far apart", "hmm, high", ""),
         "close": ("we are close", "almost there", "getting there", "not far off", "nearly"),
         "repeat": ("you said that already", "same number again", "you repeat yourself", "again", "i heard that one"),
-        "backwards": ("you went up", "that is the wrong way", "you asked less before", "higher than before", "what"),
+        "backwards": ("you went up", "that is the wrong way", "you asked less before", "higher than before"),
         "stall": ("name a price", "so what is your price", "i need a number", "make an offer", "and your price"),
     },
 }

@@ -10,7 +10,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
@@ -28,9 +28,6 @@ from dialog_gym.envs.bargain import (
     Bargain,
 )
 from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, on_grid, say, understand
-
-if TYPE_CHECKING:
-    from dialog_gym.dialogue import Json
 
 Policy = Callable[[Bargain, Dialogue, Draws], Act]
 
@@ -111,18 +108,44 @@ def speak(task: Bargain, dialogue: Dialogue, act: Act, draws: Draws) -> str:
 _CUE_TYPES = {cue: kind for kind, cues in phrases.CUES.items() for cue in cues}
 
 
-def belief(dialogue: Dialogue) -> dict[str, float]:
-    """Return how probable each type is, given the phrases the partner has used and its known habits."""
-    chances = dict.fromkeys(TYPES, 1 / 3)
-    for text in [dialogue.scenario.public, *dialogue.texts(dialogue.roles[1])]:
-        for cue, kind in _CUE_TYPES.items():
-            if cue in text:
-                chances = {t: p * (1 - WRONG_CUE if t == kind else WRONG_CUE / 2) for t, p in chances.items()}
-        total = sum(chances.values())
-        if text is dialogue.scenario.public:
+def belief(task: Bargain, dialogue: Dialogue) -> dict[str, float]:
+    """Return how probable each type is: from the phrases the partner used, and from what moved its price."""
+    list_price = dialogue.scenario.hidden["list_price"]
+    chances = _told(dict.fromkeys(TYPES, 1 / 3), dialogue.scenario.public)
+    asked, said, used = 100 if task.roles[0] == "buyer" else 0, Act(), list[str]()
+    for role, text in dialogue.turns:
+        act = understand(text, list_price)
+        if role == dialogue.roles[0]:
+            said = act
             continue
-        chances = {t: (1 - SWITCH) * p / total + SWITCH / 2 * (1 - p / total) for t, p in chances.items()}
+        if said != Act() and act.price is not None:
+            chances = _moved(chances, said, used, _sign(task) * (asked - act.price) > 0)
+            used.append(said.reason)
+            chances = {t: (1 - SWITCH) * p + SWITCH / 2 * (1 - p) for t, p in chances.items()}
+        asked = asked if act.price is None else act.price
+        chances = _told(chances, text)
     return chances
+
+
+def _told(chances: dict[str, float], text: str) -> dict[str, float]:
+    """Return ``chances`` after the phrases in ``text``."""
+    for cue, kind in _CUE_TYPES.items():
+        if cue in text:
+            chances = {t: p * (1 - WRONG_CUE if t == kind else WRONG_CUE / 2) for t, p in chances.items()}
+    return _normalised(chances)
+
+
+def _moved(chances: dict[str, float], said: Act, used: Sequence[str], moved: bool) -> dict[str, float]:
+    """Return ``chances`` after ``said`` moved the partner's price, or did not."""
+    if said.price is None:
+        return chances
+    fits = {t: min(max(_quality(t, (said.style, said.reason), used), 0.1), 0.9) for t in chances}
+    return _normalised({t: p * (fits[t] if moved else 1 - fits[t]) for t, p in chances.items()})
+
+
+def _normalised(chances: dict[str, float]) -> dict[str, float]:
+    total = sum(chances.values())
+    return {t: p / total for t, p in chances.items()}
 
 
 def _asked(task: Bargain, dialogue: Dialogue) -> float:
@@ -164,12 +187,15 @@ def _insulted(text: str) -> bool:
     return any(phrase in text for phrase in _INSULTS)
 
 
-def inferring(schedule: Schedule = Schedule()) -> Policy:
+TUNED = Schedule()  # the best of a grid over start, step and after_insult for the policy that infers the type
+
+
+def inferring(schedule: Schedule = TUNED) -> Policy:
     """Return the policy that reads the type from the wording and follows ``schedule``; it sees nothing hidden."""
 
     def act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
         used = [act.reason for act in task.parsed(dialogue)]
-        chances = belief(dialogue)
+        chances = belief(task, dialogue)
         best = max(_manners(used), key=lambda m: sum(p * _quality(kind, m, used) for kind, p in chances.items()))
         return schedule.act(task, dialogue, *best)
 
@@ -185,7 +211,7 @@ def _quality(kind: str, manner: tuple[str, str], used: Sequence[str]) -> float:
     return QUALITY[kind][style][0 if not reason else 2 if reason in used else 1]
 
 
-def constant(style: str, reason: bool, schedule: Schedule = Schedule()) -> Policy:
+def constant(style: str, reason: bool, schedule: Schedule = TUNED) -> Policy:
     """Return the policy of one style, with a new reason each turn or none, and prices by ``schedule``."""
 
     def act(task: Bargain, dialogue: Dialogue, draws: Draws) -> Act:
