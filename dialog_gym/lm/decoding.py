@@ -46,12 +46,14 @@ class Stage:
         rows: Which of the n rows they are, (m,).
         key_positions: Position of each column in its row's sequence, or ``NOWHERE``, (m, capacity).
         positions: Position of each coming token, (m, prefix tokens + longest reply).
+        fed: How many tokens of each reply the cache holds.
     """
 
     cache: KeyValueCache
     rows: Tensor
     key_positions: Tensor
     positions: Tensor
+    fed: int = 0
 
 
 @dataclass(slots=True)
@@ -65,8 +67,7 @@ class Decoder:
         sampling: How tokens are drawn.
         uniform: Random numbers, (n, longest reply); None to decode greedily.
         prefix: Embeddings that go before the reply, (n, prefix tokens, embedding size), or None.
-        stages: The batches the loop ran, of ever fewer rows; the last hold all that the earlier did of their rows.
-        fed: How many reply tokens went through the model.
+        stages: The batches the loop ran, of ever fewer rows; a later one holds all that the earlier did of its rows.
     """
 
     lm: TransformersLM
@@ -76,7 +77,6 @@ class Decoder:
     uniform: Tensor | None = None
     prefix: Tensor | None = None
     stages: list[Stage] = field(default_factory=list)
-    fed: int = 0
 
     @property
     def start(self) -> int:
@@ -128,7 +128,7 @@ class Decoder:
         return self._pass(self.start, count, embeddings=prefix)
 
     def _feed(self, token: Tensor, step: int) -> Tensor:
-        self.fed = step + 1
+        self.stages[-1].fed = step + 1
         column = self.start + step + (0 if self.prefix is None else self.prefix.shape[1])
         return self._pass(column, 1, ids=token[:, None])
 
@@ -163,9 +163,10 @@ class Decoder:
     def _narrow(self, alive: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
         stage = self.stages[-1]
         chosen = alive.nonzero()[:, 0]
-        used = self.start + self.fed + (0 if self.prefix is None else self.prefix.shape[1])
+        used = self.start + stage.fed + (0 if self.prefix is None else self.prefix.shape[1])
         cache = stage.cache.select(chosen, used, stage.key_positions.shape[1])
-        self.stages.append(Stage(cache, stage.rows[chosen], stage.key_positions[chosen], stage.positions[chosen]))
+        rest = (stage.rows[chosen], stage.key_positions[chosen], stage.positions[chosen])
+        self.stages.append(Stage(cache, *rest, fed=stage.fed))
         return token[chosen], torch.zeros(len(chosen), dtype=torch.bool, device=token.device)
 
     def _collect(self, tokens: Tensor, scores: Tensor, room: Tensor | None) -> Replies:

@@ -128,16 +128,16 @@ class TransformersSession:
 
     def _keep(self, rows: list[int], decoder: Decoder, replies: Replies) -> None:
         """Take the replies' columns over, behind the prompts."""
-        if not decoder.fed:
-            return
-        self._cache.reserve(decoder.start + decoder.fed)
+        self._cache.reserve(decoder.start + decoder.stages[-1].fed)
         for stage in decoder.stages:
-            chosen = [rows[i] for i in stage.rows.tolist()]
-            starts = torch.tensor([self._lengths[row] for row in chosen], device=self.lm.device)
-            columns = starts[:, None] + torch.arange(decoder.fed, device=self.lm.device)
-            self._cache.move(stage.cache, decoder.start, torch.tensor(chosen, device=self.lm.device), columns)
-        for row, tokens, length in zip(rows, replies.tokens, replies.lengths, strict=True):
-            self._ids[row] = self._ids[row] + tokens[: min(int(length), decoder.fed)].tolist()
+            indices = stage.rows.tolist()
+            chosen = torch.tensor([rows[i] for i in indices], device=self.lm.device)
+            starts = torch.tensor([decoder.lengths[i] for i in indices], device=self.lm.device)
+            columns = starts[:, None] + torch.arange(stage.fed, device=self.lm.device)
+            self._cache.move(stage.cache, decoder.start, chosen, columns)
+            for i in indices:
+                said = replies.tokens[i, : min(int(replies.lengths[i]), stage.fed)]
+                self._ids[rows[i]][decoder.lengths[i] :] = said.tolist()
 
     def _write_from_start(
         self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor
