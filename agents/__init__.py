@@ -1,0 +1,8 @@
+"""The agents: one file per algorithm, and one line here for each."""
+
+if __name__ != "dialog_gym.agents":
+    raise ImportError(f"import this folder as dialog_gym.agents, not as {__name__!r}")
+
+from dialog_gym.agent import register
+
+register("td3", "dialog_gym.agents.td3:TD3", "TD3 and TD3+BC: a planner that steers a language model by vectors")

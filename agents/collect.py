@@ -1,0 +1,163 @@
+"""Steps a vector environment for an agent, and knows all that is needed to go on later exactly here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from dialog_gym.registration import register_envs
+
+Floats = npt.NDArray[np.float32]
+log = logging.getLogger("dialog_gym")
+
+
+class Transitions(NamedTuple):
+    """One step of every row; the arguments of ``ReplayBuffer.add``."""
+
+    observations: Floats  # (n, d)
+    actions: Floats  # (n, A)
+    rewards: Floats  # (n,)
+    next_observations: Floats  # (n, d), the true successor also of the last step
+    terminated: npt.NDArray[np.bool_]  # (n,)
+    truncated: npt.NDArray[np.bool_]  # (n,)
+
+
+def make_vector_env(env_id: str, rows: int, env_kwargs: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
+    """Make ``rows`` environments that do not reset themselves, with vectors in and vectors out.
+
+    Raises:
+        ValueError: Actions are not vectors in [-1, 1] or observations not vectors.
+    """
+    register_envs()
+    mode: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
+    module, _, name = env_id.rpartition(":")  # gym.make takes "module:id", gym.spec does not
+    if module:
+        import_module(module)
+    spec = gym.spec(name)
+    if spec.vector_entry_point is None:
+        env = gym.make_vec(spec, rows, vectorization_mode="sync", vector_kwargs=mode, **env_kwargs)
+    else:
+        env = gym.make_vec(spec, rows, **mode, **env_kwargs)
+    try:
+        _check_spaces(env_id, env)
+    except ValueError:
+        env.close()
+        raise
+    return env
+
+
+def _check_spaces(env_id: str, env: VectorEnv[Any, Any, Any]) -> None:
+    action, observation = env.single_action_space, env.single_observation_space
+    hint = "the ids with 'Prefix' have both, or wrap the environment in PrefixAction and EmbeddingObservation"
+    for what, space in (("actions", action), ("observations", observation)):
+        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+            raise ValueError(f"{env_id}: expected {what} that are vectors (a Box of shape (n,)), got {space}; {hint}")
+    assert isinstance(action, gym.spaces.Box)
+    if not (np.all(action.low == -1) and np.all(action.high == 1)):
+        raise ValueError(
+            f"{env_id}: expected actions in [-1, 1], got [{action.low.min()}, {action.high.max()}]; "
+            "wrap it in gymnasium.wrappers.vector.RescaleAction"
+        )
+    if env.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
+        raise ValueError(f"{env_id} must take autoreset_mode='disabled', it runs {env.metadata.get('autoreset_mode')}")
+
+
+class Collector:
+    """A vector environment and where it stands; rows that end begin anew before the next step.
+
+    Attributes:
+        observations: What each row sees now, (n, d).
+        returns: Reward of the unfinished dialogues so far, (n,).
+        ended: Return and length of each dialogue that ended since ``pop_metrics``.
+    """
+
+    def __init__(self, env_id: str, rows: int, env_kwargs: Mapping[str, Any], seed: int) -> None:
+        """Make the environment; call ``begin`` or ``restore`` next."""
+        self.env_id, self.seed = env_id, seed
+        self.env = make_vector_env(env_id, rows, env_kwargs)
+        self.observation_size, self.action_size = (
+            int(np.prod(space.shape or 0))
+            for space in (self.env.single_observation_space, self.env.single_action_space)
+        )
+        self.observations: Floats = np.zeros((rows, self.observation_size), dtype=np.float32)
+        self.returns, self.lengths = np.zeros(rows), np.zeros(rows, dtype=np.int64)
+        self.ended: list[tuple[float, int]] = []
+
+    def begin(self) -> None:
+        """Reset every row from the seed."""
+        self.observations = self._checked(self.env.reset(seed=self.seed)[0])
+
+    def step(self, actions: Floats) -> Transitions:
+        """Take one step in every row, and reset those that ended."""
+        before = self.observations
+        found, rewards, terminated, truncated, _ = self.env.step(actions)
+        after, rewards = self._checked(found), np.asarray(rewards, dtype=np.float32)
+        if not np.isfinite(rewards).all():
+            row = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise ValueError(f"{self.env_id}: the reward of row {row} is {rewards[row]}; mend the reward function")
+        step = Transitions(before, actions, rewards, after, np.array(terminated), np.array(truncated))
+        self.returns += rewards
+        self.lengths += 1
+        self._reset(step.terminated | step.truncated, after)
+        return step
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Return mean return and length of the dialogues that ended since the last call, if any did."""
+        ended, self.ended = self.ended, []
+        if not ended:
+            return {}
+        score, length = np.mean(ended, axis=0).tolist()
+        return {"train/return": score, "train/turns": length}
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return what ``restore`` needs, as arrays and JSON."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "observations": self.observations,
+            "returns": self.returns,
+            "lengths": self.lengths,
+        }
+        get_state = getattr(self.env, "get_state", None)
+        return arrays, {"env": None if get_state is None else get_state()}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]], data: Mapping[str, Any], step: int) -> None:
+        """Go on from what ``state`` returned at ``step``.
+
+        An environment without ``get_state`` begins new dialogues, from a seed that step and seed determine.
+        """
+        if data["env"] is None:
+            log.warning("%s has no get_state: its dialogues begin anew, numbers will differ", self.env_id)
+            seed = np.random.SeedSequence([self.seed, step]).generate_state(1)
+            self.observations = self._checked(self.env.reset(seed=int(seed[0]))[0])
+            return
+        self.env.set_state(data["env"])  # type: ignore[attr-defined]  # it had get_state
+        # The stored observations, since those computed anew may differ in the last digit.
+        self.observations = arrays["observations"].copy()
+        self.returns, self.lengths = arrays["returns"].copy(), arrays["lengths"].copy()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def _reset(self, over: npt.NDArray[np.bool_], after: Floats) -> None:
+        self.observations = after
+        if not over.any():
+            return
+        pairs = zip(self.returns[over].tolist(), self.lengths[over].tolist(), strict=True)
+        self.ended += [(float(score), int(length)) for score, length in pairs]
+        self.returns[over], self.lengths[over] = 0.0, 0
+        fresh = self._checked(self.env.reset(options={"reset_mask": over})[0])
+        self.observations = np.where(over[:, None], fresh, after)
+
+    def _checked(self, observations: Any) -> Floats:
+        rows = np.array(observations, dtype=np.float32)
+        good = np.isfinite(rows).all(axis=1)
+        if not good.all():
+            raise ValueError(f"{self.env_id}: the observation of row {int(np.argmin(good))} has a NaN or an infinity")
+        return rows

@@ -1,0 +1,479 @@
+"""TD3 and TD3+BC for dialogue: a planner that picks the vector steering a frozen language model.
+
+Papers: TD3, Fujimoto et al. 2018, arXiv:1802.09477; TD3+BC, Fujimoto and Gu 2021, arXiv:2106.06860;
+dialogue action tokens (DAT), Li et al. 2024, arXiv:2406.11978.
+
+Differences from them, all of which ``Args`` can undo (``Args.published`` is DAT's setting):
+
+* Nets are 128 wide with LayerNorm, learning rates 1e-3 (critics) and 3e-4 (actor), batches of 128, half
+  an update per step, gamma .97, tau .01. DAT has nets as wide as its language model, 1e-5 and 1e-6.
+* Observations are standardised by running statistics and clipped at 5; DAT ships fixed ones for one model.
+* Exploration noise decays. Targets can be clamped to the range of possible returns.
+* Actions fill the box [-1, 1] through tanh unless ``act_norm`` puts them on DAT's sphere. With ``residual``
+  the policy starts at action 0, which is the clone where a self-cloned prefix map adds one; DAT's
+  residual has a fixed length and can never be 0.
+* A dialogue cut short (``truncated``) bootstraps, one that ended does not; DAT knows only ``done``.
+
+Run it with ``python -m dialog_gym.agents.td3 --env dialog_gym/BargainPrefix-v0 --out runs/td3``.
+Killed and started again, it goes on from its last checkpoint to the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dialog_gym import checkpoint
+from dialog_gym.agent import Agent, Evaluate, args_from_json, load_agent, main
+from dialog_gym.agents.collect import Collector
+from dialog_gym.agents.loop import RunArgs, at_least, run_training
+from dialog_gym.agents.networks import MLP, RunningNorm, polyak
+from dialog_gym.agents.replay import Batch, ReplayBuffer
+from dialog_gym.agents.state import Arrays, join, optimizer_state, restore_optimizer, split, to_numpy, to_torch
+from dialog_gym.checkpoint import CheckpointError
+
+
+@dataclass(frozen=True)
+class Args(RunArgs):
+    """Settings of TD3; comments say what the papers have where they differ: TD3 / TD3+BC / DAT."""
+
+    out: str = "runs/td3"
+    """Run folder. The same command started again goes on there."""
+    buffer: str = ""
+    """Learn offline from this file (see ReplayBuffer.load); ``steps`` then counts updates, and the environment
+    is only used to evaluate."""
+    buffer_size: int = 1_000_000
+    """Transitions to remember (memory is taken for ``steps`` at most)."""
+    save_buffer: bool = False
+    """At the end write all transitions to buffer.safetensors in the run folder."""
+    start: str = ""
+    """Folder of a trained TD3 agent or run whose planner and observation statistics to start from."""
+
+    gamma: float = 0.97  # .99 everywhere
+    """Discount per turn."""
+    tau: float = 0.01  # .005 everywhere
+    """How far the target networks move at each actor update."""
+    batch: int = 128  # 100 / 256 / 64
+    """Transitions per update."""
+    updates_per_step: float = 0.5  # 1 / offline / offline
+    """Updates per environment step; 0 only collects."""
+    random_steps: int = 800  # 1,000 or 10,000 / none / 25,000
+    """Environment steps with random actions before learning begins."""
+    n_step: int = 1
+    """Steps of true reward before the critics take over."""
+    critic_lr: float = 1e-3  # 1e-3 / 3e-4 / 1e-5
+    """Adam's learning rate of the critics."""
+    actor_lr: float = 3e-4  # 1e-3 / 3e-4 / 1e-6
+    """Adam's learning rate of the actor."""
+    delay: int = 2
+    """Critic updates per actor update."""
+    explore: float = 0.3  # .1 everywhere
+    """Standard deviation of the exploration noise at the beginning."""
+    explore_end: float = 0.075
+    """Standard deviation of the exploration noise at the end; it changes linearly."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise on the target's action."""
+    target_clip: float = 0.4  # .5 everywhere
+    """Bound of that noise."""
+    value_range: tuple[float, float] | None = None
+    """Smallest and largest possible return from any state, to clamp targets to."""
+    alpha: float = 0.0  # - / 2.5 / 0
+    """Weight of the value against imitation of the buffer's actions (TD3+BC); 0 is pure TD3."""
+
+    hidden: tuple[int, ...] = (128, 128)  # 400, 300 / 256, 256 / d, d
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (128, 128)  # 400, 300 / 256, 256 / d, 256
+    """Widths of each critic's hidden layers."""
+    activation: Literal["relu", "silu"] = "relu"  # relu / relu / silu
+    """Activation of both."""
+    layer_norm: bool = True  # none of them
+    """Whether a LayerNorm stands before each activation."""
+    half_critic: bool = False  # DAT: True
+    """Whether critics answer (x + 1) / 2 instead of x."""
+    act_norm: float | None = None  # DAT: .6, README 1
+    """Put all actions on the sphere of this radius, at most 1; None: the box."""
+    residual: bool = False
+    """Start at action 0 everywhere: at the clone, with a self-cloned prefix map."""
+    obs_clip: float = 5.0
+    """Bound of standardised observations."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict themselves."""
+        super().__post_init__()
+        if self.act_norm is not None and not 0 < self.act_norm <= 1:
+            raise ValueError(f"act_norm must be in (0, 1] for actions to stay in [-1, 1], got {self.act_norm}")
+        if self.act_norm is not None and self.residual:
+            raise ValueError("act_norm gives every action one length and residual starts at length 0; give only one")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"value_range must be the smallest and the largest return, got {self.value_range}")
+        at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
+        at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
+
+    @classmethod
+    def published(cls, state_size: int = 4096, **settings: Any) -> Self:
+        """Return DAT's settings for a language model with states of ``state_size``; ``settings`` override them."""
+        dat: dict[str, Any] = {
+            "gamma": 0.99, "tau": 0.005, "batch": 64, "critic_lr": 1e-5, "actor_lr": 1e-6, "explore": 0.1,
+            "explore_end": 0.1, "target_clip": 0.5, "hidden": (state_size, state_size),
+            "critic_hidden": (state_size, 256), "activation": "silu", "layer_norm": False, "half_critic": True,
+            "act_norm": 0.6, "obs_clip": math.inf,
+        }  # fmt: skip
+        return cls(**{**dat, **settings})
+
+
+def td3_target(
+    rewards: Tensor, discounts: Tensor, next_q: Tensor, value_range: tuple[float, float] | None = None
+) -> Tensor:
+    """Return r + discount * min(Q1', Q2'), clamped to ``value_range``, shape (B,); ``next_q`` is (2, B)."""
+    target = rewards + discounts * next_q.amin(0)
+    return target if value_range is None else target.clamp(*value_range)
+
+
+def critic_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Return MSE(Q1, target) + MSE(Q2, target); ``q`` is (2, B)."""
+    return (q - target).square().mean(1).sum()
+
+
+def actor_loss(q1: Tensor, actions: Tensor, taken: Tensor, alpha: float) -> Tensor:
+    """Return -mean Q1, or -lambda * mean Q1 + MSE(actions, taken) with lambda = alpha / mean |Q1| (TD3+BC).
+
+    Args:
+        q1: The first critic's value of ``actions``, (B,).
+        actions: What the actor would do, (B, A).
+        taken: What the buffer says was done, (B, A).
+        alpha: 0 for pure TD3.
+    """
+    if alpha == 0:
+        return -q1.mean()
+    weight = alpha / q1.detach().abs().mean()
+    return F.mse_loss(actions, taken) - weight * q1.mean()
+
+
+def into_range(actions: Tensor, act_norm: float | None) -> Tensor:
+    """Bring noisy actions back into the box [-1, 1], or onto the sphere of radius ``act_norm``."""
+    return actions.clamp(-1, 1) if act_norm is None else act_norm * F.normalize(actions, dim=-1)
+
+
+class Actor(nn.Module):
+    """Standardised observation (B, d) -> action (B, A)."""
+
+    def __init__(
+        self, observation_size: int, action_size: int, args: Args, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw the weights; with ``args.residual`` the last layer is 0."""
+        super().__init__()
+        sizes = (observation_size, *args.hidden, action_size)
+        self.net = MLP(sizes, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
+        self.act_norm = args.act_norm
+        if args.residual:
+            nn.init.zeros_(self.net.weights[-1])
+            nn.init.zeros_(self.net.biases[-1])
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the actions."""
+        x = self.net(observations, 0)
+        return torch.tanh(x) if self.act_norm is None else into_range(x, self.act_norm)
+
+
+class Critics(nn.Module):
+    """Two critics: standardised observation (B, d) and action (B, A) -> values (2, B)."""
+
+    def __init__(
+        self, observation_size: int, action_size: int, args: Args, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw the weights."""
+        super().__init__()
+        sizes = (observation_size + action_size, *args.critic_hidden, 1)
+        self.net = MLP(sizes, members=2, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
+        self.halved = args.half_critic
+
+    def forward(self, observations: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
+        """Return the values that both give, or one of them, (B,)."""
+        x: Tensor = self.net(torch.cat([observations, actions], dim=-1), member).squeeze(-1)
+        return (x + 1) / 2 if self.halved else x
+
+
+class TD3(Agent):
+    """The planner: observation statistics and actor."""
+
+    name = "td3"
+
+    def __init__(
+        self, observation_size: int, action_size: int, args: Args, generator: torch.Generator | None = None
+    ) -> None:
+        """Begin untrained."""
+        self.args, self.observation_size, self.action_size = args, observation_size, action_size
+        self.norm = RunningNorm(observation_size, args.obs_clip)
+        self.actor = Actor(observation_size, action_size, args, generator)
+
+    @torch.no_grad()
+    def act(self, observations: Any, infos: Mapping[str, Any] | None = None) -> npt.NDArray[np.float32]:
+        """Return the policy's actions without noise, (n, A) in [-1, 1].
+
+        Raises:
+            ValueError: ``observations`` are not n finite vectors of the size it was trained on.
+        """
+        rows = np.asarray(observations, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.observation_size:
+            raise ValueError(f"expected observations of shape (n, {self.observation_size}), got {rows.shape}")
+        if not np.isfinite(rows).all():
+            row = int(np.argwhere(~np.isfinite(rows))[0][0])
+            raise ValueError(f"observation {row} has a NaN or an infinity; the environment must give finite numbers")
+        actions: npt.NDArray[np.float32] = self.actor(self.norm(torch.from_numpy(rows))).numpy()
+        return actions
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights and settings."""
+        data = {"sizes": [self.observation_size, self.action_size], "args": asdict(self.args)}
+        checkpoint.write(folder, self.name, to_numpy(self.modules().state_dict()), data)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what ``save`` wrote."""
+        arrays, data = checkpoint.read(folder, cls.name)
+        try:
+            observation_size, action_size = data["sizes"]
+            agent = cls(observation_size, action_size, args_from_json(Args, data["args"]))
+            agent.modules().load_state_dict(to_torch(arrays))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{folder} does not fit this version of TD3: {error}") from error
+        return agent
+
+    def modules(self) -> nn.ModuleDict:
+        """Return everything with weights, by name."""
+        return nn.ModuleDict({"norm": self.norm, "actor": self.actor})
+
+
+class Learner:
+    """Critics, target networks and optimisers: what turns transitions into a better planner."""
+
+    def __init__(self, agent: TD3, args: Args, generator: torch.Generator) -> None:
+        """Draw the critics from ``generator``, which also serves the target noise."""
+        sizes = (agent.observation_size, agent.action_size)
+        self.agent, self.args, self.generator, self.updates = agent, args, generator, 0
+        self.critics, self.target_critics = (Critics(*sizes, args, generator) for _ in range(2))
+        self.target_actor = Actor(*sizes, args, generator)
+        self.target_critics.load_state_dict(self.critics.state_dict())
+        self.target_actor.load_state_dict(agent.actor.state_dict())
+        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=args.critic_lr, fused=True)
+        self.actor_optimizer = torch.optim.Adam(agent.actor.parameters(), lr=args.actor_lr, fused=True)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one critic step, every ``delay`` calls also an actor step, and return what to log (still tensors)."""
+        norm, args = self.agent.norm, self.args
+        observations, following = norm(batch.observations), norm(batch.next_observations)
+        with torch.no_grad():
+            noise = args.target_noise * torch.randn(batch.actions.shape, generator=self.generator)
+            noise.clamp_(-args.target_clip, args.target_clip)
+            next_actions = into_range(self.target_actor(following) + noise, args.act_norm)
+            next_q = self.target_critics(following, next_actions)
+            target = td3_target(batch.rewards, batch.discounts, next_q, args.value_range)
+        q = self.critics(observations, batch.actions)
+        loss = critic_loss(q, target)
+        _step(self.critic_optimizer, list(self.critics.parameters()), loss)
+        self.updates += 1
+        metrics = {"loss/critic": loss.detach(), "value/q": q.detach().mean()}
+        if self.updates % args.delay == 0:
+            metrics["loss/actor"] = self._update_actor(observations, batch.actions)
+        return metrics
+
+    def _update_actor(self, observations: Tensor, taken: Tensor) -> Tensor:
+        actor, args = self.agent.actor, self.args
+        actions = actor(observations)
+        q1 = self.critics(observations, actions, 0)
+        loss = actor_loss(q1, actions, taken, args.alpha)
+        _step(self.actor_optimizer, list(actor.parameters()), loss)
+        polyak(actor.parameters(), self.target_actor.parameters(), args.tau)
+        polyak(self.critics.parameters(), self.target_critics.parameters(), args.tau)
+        return loss.detach()
+
+    def state(self) -> Arrays:
+        """Return all weights and optimiser states."""
+        optimizers = {"critic": self.critic_optimizer, "actor": self.actor_optimizer}
+        return join(
+            net=to_numpy(self.nets().state_dict()),
+            **{f"adam_{name}": optimizer_state(optimizer) for name, optimizer in optimizers.items()},
+            rng={"learn": self.generator.get_state().numpy()},
+        )
+
+    def restore(self, arrays: Arrays, updates: int) -> None:
+        """Go on from what ``state`` returned after ``updates`` updates."""
+        parts = split(arrays)
+        self.nets().load_state_dict(to_torch(parts["net"]))
+        restore_optimizer(self.critic_optimizer, parts["adam_critic"])
+        restore_optimizer(self.actor_optimizer, parts["adam_actor"])
+        self.generator.set_state(torch.from_numpy(parts["rng"]["learn"]))
+        self.updates = updates
+
+    def nets(self) -> nn.ModuleDict:
+        """Return every network that learns or follows, by name."""
+        targets = {"target_critics": self.target_critics, "target_actor": self.target_actor}
+        return nn.ModuleDict({**self.agent.modules(), "critics": self.critics, **targets})
+
+
+def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> None:
+    """Step on the gradient with respect to ``parameters`` alone."""
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+
+
+class Training:
+    """A run in progress: everything a checkpoint holds.
+
+    Attributes:
+        step: Environment steps taken (offline: updates).
+        owed: Updates that the steps so far have earned and that are not made yet.
+    """
+
+    def __init__(self, args: Args) -> None:
+        """Make environment or buffer, networks and random streams; all follow from ``args.seed``."""
+        self.args, self.step, self.owed = args, 0, 0.0
+        seeds = np.random.SeedSequence(args.seed).generate_state(3).tolist()
+        learn, self.noise = (torch.Generator().manual_seed(seed) for seed in seeds[:2])
+        self.collector = None if args.buffer else Collector(args.env, args.rows, args.env_kwargs, seeds[2] >> 1)
+        self.buffer = self._make_buffer()
+        self.agent = TD3(self.buffer.observation_size, self.buffer.action_size, args, learn)
+        if args.start:
+            _copy_planner(args.start, self.agent)
+        self.learner = Learner(self.agent, args, learn)
+        self._logged: dict[str, list[Tensor]] = {}
+        self._since = (time.perf_counter(), 0)
+
+    def begin(self) -> None:
+        """Stand at step 0."""
+        if self.collector is not None:
+            self.collector.begin()
+        elif not self.args.start:
+            self.agent.norm.update(self.buffer.data[:, : self.buffer.observation_size])
+
+    def advance(self) -> None:
+        """Take one step in every dialogue and make the updates that it earns (offline: make one update)."""
+        if self.collector is None:
+            self.step, self.owed = self.step + 1, 1.0
+        else:
+            earning = self.step >= self.args.random_steps
+            self._collect(self.collector)
+            self.owed += self.args.rows * self.args.updates_per_step * earning
+        while self.owed >= 1:
+            self.owed -= 1
+            batch = self.buffer.sample(
+                self.args.batch, self.learner.generator, gamma=self.args.gamma, n_step=self.args.n_step
+            )
+            for name, value in self.learner.update(batch).items():
+                self._logged.setdefault(name, []).append(value)
+
+    @property
+    def explore(self) -> float:
+        """Standard deviation of the exploration noise now."""
+        done = min(self.step / self.args.steps, 1.0)
+        return self.args.explore + done * (self.args.explore_end - self.args.explore)
+
+    @torch.no_grad()
+    def _collect(self, collector: Collector) -> None:
+        seen = torch.from_numpy(collector.observations)
+        shape = (self.args.rows, collector.action_size)
+        if self.step >= self.args.random_steps:
+            actions = self.agent.actor(self.agent.norm(seen))
+            actions = actions + self.explore * torch.randn(shape, generator=self.noise)
+        elif self.args.act_norm is None:
+            actions = 2 * torch.rand(shape, generator=self.noise) - 1
+        else:
+            actions = torch.randn(shape, generator=self.noise)
+        self.agent.norm.update(seen)
+        self.buffer.add(*collector.step(into_range(actions, self.args.act_norm).numpy()))
+        self.step += self.args.rows
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Return and forget what happened since the last call."""
+        metrics = {name: torch.stack(values).mean().item() for name, values in self._logged.items()}
+        self._logged = {}
+        if self.collector is not None:
+            metrics |= {**self.collector.pop_metrics(), "train/explore": self.explore}
+        now = time.perf_counter()
+        metrics["time/steps_per_second"] = (self.step - self._since[1]) / (now - self._since[0])
+        self._since = (now, self.step)
+        return metrics
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return all that ``restore`` needs."""
+        parts: dict[str, Arrays] = {"learner": self.learner.state(), "rng": {"noise": self.noise.get_state().numpy()}}
+        data: dict[str, Any] = {"owed": self.owed, "updates": self.learner.updates}
+        if self.collector is not None:
+            parts["collector"], data["collector"] = self.collector.state()
+            parts["buffer"], data["buffer"] = self.buffer.state()
+        return join(**parts), data
+
+    def restore(self, step: int, arrays: Arrays, data: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` returned at ``step``."""
+        parts = split(arrays)
+        self.step, self.owed, self._since = step, data["owed"], (time.perf_counter(), step)
+        self.learner.restore(parts["learner"], data["updates"])
+        self.noise.set_state(torch.from_numpy(parts["rng"]["noise"]))
+        if self.collector is not None:
+            self.buffer.restore(parts["buffer"], data["buffer"])
+            self.collector.restore(parts["collector"], data["collector"], step)
+
+    def state_bytes(self) -> int:
+        """Return how large a checkpoint can become: the buffer, and each weight with its two Adam moments."""
+        buffer = 0 if self.collector is None else self.buffer.nbytes
+        return buffer + 3 * sum(array.nbytes for array in to_numpy(self.learner.nets().state_dict()).values())
+
+    def finish(self, folder: Path) -> None:
+        """Write the buffer, if it is wanted."""
+        if self.args.save_buffer:
+            self.buffer.save(folder / "buffer.safetensors")
+
+    def close(self) -> None:
+        """Close the environment."""
+        if self.collector is not None:
+            self.collector.close()
+
+    def _make_buffer(self) -> ReplayBuffer:
+        args = self.args
+        if self.collector is None:
+            return ReplayBuffer.load(args.buffer)
+        whole = args.rows * math.ceil(args.steps / args.rows)
+        sizes = (self.collector.observation_size, self.collector.action_size)
+        return ReplayBuffer(min(args.buffer_size, whole), *sizes, rows=args.rows)
+
+
+def _copy_planner(folder: str, agent: TD3) -> None:
+    """Give ``agent`` the weights and observation statistics of the planner in ``folder``."""
+    other = load_agent(folder)
+    try:
+        if not isinstance(other, TD3):
+            raise TypeError(f"it is an agent of kind {other.name!r}")
+        agent.modules().load_state_dict(other.modules().state_dict())
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"start={folder!r} holds no TD3 planner of this shape: {error}") from error
+
+
+def train(args: Args, *, evaluate: Evaluate | None = None) -> TD3:
+    """Train a planner, or go on where the run folder ``args.out`` stands, and return it.
+
+    Args:
+        args: Every setting.
+        evaluate: Called with the agent every ``args.eval_every`` steps; returns what to log. By default the
+            mean return of ``args.eval_episodes`` dialogues without noise, with its interval.
+
+    Raises:
+        RunFolderError: The folder is of another run, in use, or cannot be written.
+        CheckpointError: Its last checkpoint is damaged.
+        Interrupted: Ctrl-C was pressed; a checkpoint has been written.
+    """
+    return run_training(TD3, args, Training, evaluate)
+
+
+if __name__ == "__main__":
+    main("td3")
