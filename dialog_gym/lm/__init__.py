@@ -91,7 +91,7 @@ def _source(spec: str) -> str:
         return str(folder)
     if spec.startswith("hf:") and len(spec) > 3:
         return spec.removeprefix("hf:")
-    if Path(spec).is_dir():
+    if spec and Path(spec).is_dir():
         return spec
     near = get_close_matches(spec, EMBEDDED, n=1)
     raise ValueError(

@@ -90,7 +90,7 @@ class ChatFormat:
         return ids
 
     def _apply(self, chat: Chat) -> str:
-        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        return str(self.tokenizer.apply_chat_template([chat], tokenize=False, add_generation_prompt=True)[0])
 
     def _message(self, message: Mapping[str, str]) -> dict[str, str]:
         role, content = message.get("role"), message.get("content")
