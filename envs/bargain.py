@@ -237,7 +237,7 @@ class Bargain(Task):
         partner = self.roles[1]
         if act.quit or after["patience"] <= 0 or dialogue.turn >= hidden["deadline"]:
             return Reply(language.part(partner, words), after, "left")
-        self._counter(hidden, after, act, chance >> 16)
+        self._counter(hidden, after, after["willing"] > state["willing"], chance >> 16)
         price = render_price(after["ask"], hidden["list_price"])
         cue = _cue(after["type"], chance >> 44)
         return Reply(language.answer(partner, reaction, cue, price, words), after)
@@ -276,13 +276,13 @@ class Bargain(Task):
             state["offer"] = demand
         return reaction
 
-    def _counter(self, hidden: Mapping[str, Any], state: dict[str, Any], act: Act, chance: int) -> None:
-        """Let the price asked trail the willingness, and perhaps the type change."""
+    def _counter(self, hidden: Mapping[str, Any], state: dict[str, Any], moved: bool, chance: int) -> None:
+        """Let the price asked trail the willingness if that ``moved``, and perhaps the type change."""
         zone = abs(hidden["agent_limit"] - hidden["partner_limit"])
         gap = zone * (0.15 + 0.2 * (chance & 0xFF) / 0x100)
         asked = self._gain(hidden, state["ask"])
         better = int((state["willing"] - gap) // STEP) * STEP
-        if better > asked:
+        if moved and better > asked:
             state["ask"] = hidden["agent_limit"] - self._sign * better
         if (chance >> 8 & 0xFFFF) < SWITCH * 0x10000:
             state["type"] = _other(state["type"], chance >> 24)

@@ -294,7 +294,7 @@ def mean_return(task: Bargain, policy: Policy, seeds: Sequence[int]) -> tuple[fl
 def self_play(task: Bargain, draws: Draws) -> Dialogue:
     """Return a finished dialogue of an agent whose skill is drawn: from random to near the oracle's."""
     dialogue = begin(task, draws.bits() >> 11)
-    skill, start, accepting = draws.uniform(), draws.uniform(0.2, 1.3), draws.uniform()
+    skill, start, accepting = draws.uniform(), draws.uniform(0.4, 1.5), draws.uniform()
     while not dialogue.stop_reason:
         act = _mixed(task, dialogue, draws, skill, start, accepting)
         (dialogue,), _, _ = advance(task, [dialogue], [speak(task, dialogue, act, draws)])
@@ -317,7 +317,7 @@ def _mixed(task: Bargain, dialogue: Dialogue, draws: Draws, skill: float, start:
     if asked >= zone * (0.1 + 0.7 * accepting) and dialogue.turn and chance < 0.6:
         return Act(None, True, style, reason)
     demand = zone * start - 3 * dialogue.turn * draws.uniform(0.3, 2)
-    if draws.uniform() < 0.35:
+    if draws.uniform() < 0.25:
         demand = draws.uniform(0, 44)
     return _offer(task, dialogue, max(demand, 0), style, reason)
 
@@ -333,9 +333,9 @@ TABLE: dict[str, Policy] = {
     "constant reason, tuned prices": constant("neutral", True),
     "random style and reason, oracle price": random_style,
     "random style, reason and price": random_act,
-    "right style, no price 3 turns, then accept": stall(3, True),
+    "knows the type, no price 3 turns, then accept": stall(3, True),
     "bland, no price 3 turns, then accept": stall(3, False),
-    "right style, one price 3 turns, then accept": stall_high(3, True),
+    "knows the type, one price 3 turns, then accept": stall_high(3, True),
     "polite, one price 3 turns, then accept": stall_high(3, False),
     "wrong style, oracle price": wrong_style,
     "accept the first price": accept_first,
@@ -360,4 +360,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     task = Bargain(options.side, options.scenarios, options.split)
     print(f"Bargain-v0, {options.side}, {options.episodes} episodes, seeds from {options.seed}")  # noqa: T201
     for name, (mean, error) in table(task, options.episodes, options.seed).items():
-        print(f"{name:<44} {mean:6.3f} ± {error:.3f}")  # noqa: T201
+        print(f"{name:<47} {mean:6.3f} ± {error:.3f}")  # noqa: T201
