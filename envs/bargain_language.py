@@ -329,9 +329,9 @@ def answer(role: str, reaction: str, cue: str, price: str, bits: int) -> str:
     return _sentence(_pick(phrases.OPENERS, bits >> 28), parts, bits >> 36)
 
 
-def greet(role: str, item: str, cue: str, price: str, bits: int) -> str:
+def greet(role: str, cue: str, price: str, bits: int) -> str:
     """Put the opening of a partner who speaks first into words."""
-    parts = [_pick(phrases.INQUIRIES, bits).format(item=item), _pick(phrases.CUES[cue], bits >> 8)]
+    parts = [_pick(phrases.INQUIRIES, bits), _pick(phrases.CUES[cue], bits >> 8)]
     parts.append(_pick(phrases.ASKS[role], bits >> 16).format(price))
     return _sentence(_pick(phrases.GREETINGS, bits >> 28), parts, bits >> 36)
 

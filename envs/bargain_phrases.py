@@ -399,7 +399,7 @@ PARTINGS: Mapping[str, Phrases] = {
     ),
 }
 
-INQUIRIES: Phrases = ("i saw your {item}", "i like the {item}", "i want the {item}", "about the {item}")
+INQUIRIES: Phrases = ("i saw your ad", "i want to buy it", "about your ad", "i would buy it", "is it still there")
 
 TYPOS: Mapping[str, str] = {
     "please": "plese",

@@ -75,8 +75,8 @@ def test_a_reason_counts_once():
 
 def test_the_same_price_again_and_no_price_earn_little():
     task, dialogue = made()
-    once, _ = step(task, dialogue, "please, $580")
-    gains = [step(task, once, f"please, {text}")[0].state["willing"] for text in ("$600", "$580", "hm", "$560")]
+    once, _ = step(task, dialogue, "please, $560")
+    gains = [step(task, once, f"please, {text}")[0].state["willing"] for text in ("$580", "$560", "hm", "$540")]
     new, same, none, harder = [gain - once.state["willing"] for gain in gains]
     assert 0 < same == none < harder < new
     assert new > 2 * same
@@ -179,10 +179,12 @@ def test_phrases_of_the_type_are_noisy_and_the_type_changes_sometimes(side):
             dialogue, _ = step(task, dialogue, "please, tell me more")
             changed += dialogue.state["type"] != before
             total += 1
+            if dialogue.stop_reason:
+                break
             cues = [kind for cue, kind in _CUE_TYPES.items() if cue in dialogue.turns[-1].text]
             shown += len(cues) == 1
             right += cues == [dialogue.state["type"]]
-    assert shown / total > 0.9  # the rest is misspelled
+    assert shown / total > 0.8  # the rest is misspelled, or left
     assert 0.75 < right / shown < 0.85
     assert 0.02 < changed / total < 0.06
 

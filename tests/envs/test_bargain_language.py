@@ -70,8 +70,8 @@ PLAIN = """deal|Ok, deal!|I accept.|it's a deal|we have a deal|agreed|i'll take 
 it needs no repair, deal|yuo have a deal|i\u2019ll take it|i can't pay more. we have a deal|thanks, sold"""
 
 DOUBTFUL = """$155 is a deal|deal at $150|no deal|no, deal|deal?|not a deal|great deal on this|deal breaker
-sold it to others|it's a deal if you drop a bit|i do not accept|i can't accept that|i would accept less|take it or leave it
-a deal|let's make a deal|i accept 60%|a good deal for you|once we have a deal|what a deal
+sold it to others|it's a deal if you drop a bit|i do not accept|i can't accept that|i would accept less
+take it or leave it|a deal|let's make a deal|i accept 60%|a good deal for you|once we have a deal|what a deal
 we don't have a deal|i almost accept"""
 
 
@@ -139,7 +139,8 @@ def test_a_speaker_cannot_forge_tokens():
 
 
 def test_the_language_is_rich_and_its_vocabulary_small():
-    words, texts = set(), {"buyer": set(), "seller": set()}
+    words: set[str] = set()
+    texts: dict[str, set[str]] = {"buyer": set(), "seller": set()}
     for number in range(6000):
         draws = Draws(number, "variety")
         role = draws.choice(["buyer", "seller"])
