@@ -24,7 +24,7 @@ turn names a price that is new, not absurd and no harder than the price before. 
 price or the same again moves it a quarter of that, and costs patience. The price it asks trails its
 willingness, so an offer earns more than agreement.
 Optimum: ``oracle`` earns .83 (it sees the hidden state, but not the chance to come); who infers
-the type and sees nothing hidden .75; the best constant style with new reasons .39.
+the type and sees nothing hidden .75; the best constant style with new reasons .38.
 ``python -m dialog_gym.envs.bargain`` prints the table of scripted policies.
 
 Scenarios: generated, or ``scenarios=FILE`` in CraigslistBargain's JSON (He et al. 2018,

@@ -187,8 +187,8 @@ def _insulted(text: str) -> bool:
     return any(phrase in text for phrase in _INSULTS)
 
 
-# The best of a grid over start (18 .. 34), step (1, 3, 5) and after_insult (4, 8), each on 300 seeds of their own (from
-# 10**6): for the policy that infers the type and for one style without reasons; with both; for reasons alone.
+# The best of a grid over start (18 .. 34), step (1, 3, 5) and after_insult (4, 8), each on 300 seeds of its own, from
+# 10**6 on: for the policy that infers the type and for one style without reasons; with both; for reasons alone.
 TUNED, TUNED_BOTH, TUNED_REASON = Schedule(34, 3, 8), Schedule(30, 3, 8), Schedule(22, 3, 4)
 
 
