@@ -29,6 +29,8 @@ class ChatFormat:
     A special token that somebody *says* is broken up by a space, so that no utterance forges a turn.
 
     Attributes:
+        end_of_turn: Tokens that follow a reply in a chat: the template's, or the end of the line, or the end of
+            sequence if the template has none.
         stop_ids: Tokens that end a reply.
     """
 
@@ -39,7 +41,11 @@ class ChatFormat:
         special = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._takes_system = self.has_template and self._shows_system()
-        self.stop_ids = frozenset(eos_ids) | self._own_stop_ids()
+        eos = tokenizer.eos_token_id
+        ends = [] if eos is None else [int(eos)]
+        self.end_of_turn: list[int] = self._end_of_turn() or ends
+        lines = frozenset() if self.has_template else self._line_ends()
+        self.stop_ids = frozenset(eos_ids) | lines | frozenset(ends) | frozenset(self.end_of_turn[:1])
 
     def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
         """Return the token ids of each prompt with its generation prompt; never two BOS tokens."""
@@ -111,20 +117,17 @@ class ChatFormat:
         except TemplateError:
             return False
 
-    def _own_stop_ids(self) -> frozenset[int]:
-        eos = self.tokenizer.eos_token_id
-        ids = frozenset() if eos is None else frozenset([int(eos)])
-        return ids | (self._end_of_turn() if self.has_template else self._line_ends())
-
-    def _end_of_turn(self) -> frozenset[int]:
+    def _end_of_turn(self) -> list[int]:
         """Return the special token that the template puts behind what the assistant says, if it does."""
+        if not self.has_template:
+            return self._ids(["\n"], add_special_tokens=False)[0]
         chat = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _MARK}]
         try:
             text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
         except TemplateError:
-            return frozenset()
+            return []
         after = self._ids([str(text).rpartition(_MARK)[2].strip()], add_special_tokens=False)[0][:1]
-        return frozenset(after) & frozenset(self.tokenizer.all_special_ids)
+        return [token for token in after if token in self.tokenizer.all_special_ids]
 
     def _line_ends(self) -> frozenset[int]:
         every = range(len(self.tokenizer))
