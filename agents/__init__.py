@@ -6,3 +6,4 @@ if __name__ != "dialog_gym.agents":
 from dialog_gym.agent import register
 
 register("td3", "dialog_gym.agents.td3:TD3", "TD3 and TD3+BC: a planner that steers a language model by vectors")
+register("sb3", "dialog_gym.agents.sb3:SB3Agent", "Stable-Baselines3's PPO, SAC and TD3 on the same vectors")

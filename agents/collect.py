@@ -69,6 +69,21 @@ def _check_spaces(env_id: str, env: VectorEnv[Any, Any, Any]) -> None:
         raise ValueError(f"{env_id} must take autoreset_mode='disabled', it runs {env.metadata.get('autoreset_mode')}")
 
 
+def checked_rows(observations: Any, size: int) -> Floats:
+    """Return a float32 copy of n observations of ``size`` finite numbers.
+
+    Raises:
+        ValueError: They are not that.
+    """
+    rows = np.array(observations, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != size:
+        raise ValueError(f"expected observations of shape (n, {size}), one per row, got {rows.shape}")
+    good = np.isfinite(rows).all(axis=1)
+    if not good.all():
+        raise ValueError(f"the observation of row {int(np.argmin(good))} has a NaN or an infinity")
+    return rows
+
+
 class Collector:
     """A vector environment and where it stands; rows that end begin anew before the next step.
 
@@ -156,8 +171,7 @@ class Collector:
         self.observations = np.where(over[:, None], fresh, after)
 
     def _checked(self, observations: Any) -> Floats:
-        rows = np.array(observations, dtype=np.float32)
-        good = np.isfinite(rows).all(axis=1)
-        if not good.all():
-            raise ValueError(f"{self.env_id}: the observation of row {int(np.argmin(good))} has a NaN or an infinity")
-        return rows
+        try:
+            return checked_rows(observations, self.observation_size)
+        except ValueError as error:
+            raise ValueError(f"{self.env_id}: {error}; mend the environment") from error

@@ -139,7 +139,8 @@ def run_training(
         with closing(make(args)) as training:
             run.check_space(training.state_bytes())
             _begin(training, run)
-            _loop(training, run, args, evaluate or mean_return(args))
+            with run.catching_interrupts():
+                _loop(training, run, args, evaluate or mean_return(args))
             training.finish(run.path)
             run.save_agent(training.agent)
             run.finish({"steps": training.step})
@@ -164,10 +165,10 @@ def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Ev
             step = training.step
             metrics: dict[str, float] = {}
             over = step >= args.steps
-            saving = over or _due(args.checkpoint_every, before, step)
-            if saving or _due(args.log_every, before, step):
+            saving = over or due(args.checkpoint_every, before, step)
+            if saving or due(args.log_every, before, step):
                 metrics |= training.pop_metrics()
-            if args.eval_every and (over or _due(args.eval_every, before, step)):
+            if args.eval_every and (over or due(args.eval_every, before, step)):
                 metrics |= evaluate(training.agent)
             if metrics:
                 run.log(step, metrics)
@@ -177,7 +178,7 @@ def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Ev
                 run.stop_if_interrupted(step)
 
 
-def _due(every: int, before: int, step: int) -> bool:
+def due(every: int, before: int, step: int) -> bool:
     """Whether a multiple of ``every`` lies in (before, step]."""
     return step // every > before // every
 

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, load_agent, main
-from dialog_gym.agents.collect import Collector
+from dialog_gym.agents.collect import Collector, checked_rows
 from dialog_gym.agents.loop import RunArgs, at_least, run_training
 from dialog_gym.agents.networks import MLP, RunningNorm, polyak
 from dialog_gym.agents.replay import Batch, ReplayBuffer
@@ -116,6 +116,9 @@ class Args(RunArgs):
             raise ValueError("act_norm gives every action one length and residual starts at length 0; give only one")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(f"value_range must be the smallest and the largest return, got {self.value_range}")
+        for name in ("hidden", "critic_hidden"):
+            if not all(width >= 1 for width in getattr(self, name)):
+                raise ValueError(f"{name} must be widths of at least 1, got {getattr(self, name)}")
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
 
@@ -223,12 +226,7 @@ class TD3(Agent):
         Raises:
             ValueError: ``observations`` are not n finite vectors of the size it was trained on.
         """
-        rows = np.asarray(observations, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self.observation_size:
-            raise ValueError(f"expected observations of shape (n, {self.observation_size}), got {rows.shape}")
-        if not np.isfinite(rows).all():
-            row = int(np.argwhere(~np.isfinite(rows))[0][0])
-            raise ValueError(f"observation {row} has a NaN or an infinity; the environment must give finite numbers")
+        rows = checked_rows(observations, self.observation_size)
         actions: npt.NDArray[np.float32] = self.actor(self.norm(torch.from_numpy(rows))).numpy()
         return actions
 

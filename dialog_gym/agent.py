@@ -4,7 +4,7 @@ An agent is one file with a dataclass ``Args`` (every setting, with its default)
 subclass of ``Agent``. Its registration is one line, by string, so that listing the agents imports none:
 
 >>> agent_names()
-['td3']
+['sb3', 'td3']
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
@@ -193,5 +194,5 @@ def main(name: str, argv: Sequence[str] | None = None) -> None:
     except Interrupted as stop:
         logging.getLogger("dialog_gym").warning("%s", stop)
         sys.exit(130)
-    except (RunFolderError, ValueError) as error:
+    except (RunFolderError, ValueError, LookupError, OSError, gym.error.Error) as error:
         sys.exit(f"{type(error).__name__}: {error}")

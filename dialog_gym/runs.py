@@ -25,7 +25,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -63,8 +64,7 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        finished: Whether the run had finished before.
-        interrupted: Whether Ctrl-C was pressed; stop after the next ``save``.
+        interrupted: Whether Ctrl-C was pressed (see ``catching_interrupts``); stop after the next ``save``.
     """
 
     def __init__(self, path: Path, kind: str, keep: int, lock: IO[str]) -> None:
@@ -74,7 +74,6 @@ class RunFolder:
         self._lock = lock
         self._metrics: IO[str] | None = None
         self._trackers: list[Tracker] = []
-        self._old_handler: Any = None
 
     @classmethod
     def open(
@@ -237,19 +236,26 @@ class RunFolder:
             self._metrics = None
         self._lock.close()
 
+    @contextmanager
+    def catching_interrupts(self) -> Iterator[None]:
+        """Inside, the first Ctrl-C only sets ``interrupted``, and the second stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def __enter__(self) -> Self:
-        """From here on the first Ctrl-C sets ``interrupted``, and the second stops at once."""
-        if threading.current_thread() is threading.main_thread():
-            self._old_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        """Return the run, which is closed at the end of the block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the folder."""
-        if self._old_handler is not None:
-            signal.signal(signal.SIGINT, self._old_handler)
-            self._old_handler = None
         self.close()
 
     @property

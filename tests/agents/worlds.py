@@ -80,7 +80,7 @@ class Aim(VectorEnv[Any, Any, Any]):
             rng.bit_generator.state = saved
         self.targets, self.turn = np.array(state["targets"]), np.array(state["turn"])
         self.score, self.over = np.array(state["score"]), np.zeros(self.num_envs, dtype=bool)
-        return np.full(self.observation_space.shape, 7.0, dtype=np.float32), {}  # the agent must keep its own
+        return np.full((self.num_envs, self.size + 2), 7.0, dtype=np.float32), {}  # the agent must keep its own
 
     def _observe(self):
         noise = 0.1 * np.sin(37 * self.targets.sum(1) + 11 * self.turn)  # looks random, needs no state
