@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Chat = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
+_KNOWN = 1 << 16  # pieces of text remembered
 _MARK = "dialogue"  # a word that a template shows if it shows the message
 
 
@@ -40,6 +41,8 @@ class ChatFormat:
         self.has_template = bool(tokenizer.chat_template)
         special = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        self._known: dict[str, list[int]] = {}  # token ids of what lies between special tokens
+        self._splits = self._special is not None and self._is_piecewise()
         self._takes_system = self.has_template and self._shows_system()
         eos = tokenizer.eos_token_id
         ends = [] if eos is None else [int(eos)]
@@ -49,7 +52,10 @@ class ChatFormat:
 
     def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
         """Return the token ids of each prompt with its generation prompt; never two BOS tokens."""
-        return self._ids([self.render(prompt) for prompt in prompts], add_special_tokens=not self.has_template)
+        texts = [self.render(prompt) for prompt in prompts]
+        if self._splits and self.has_template:
+            return self._ids_by_piece(texts)
+        return self._ids(texts, add_special_tokens=not self.has_template)
 
     def encode_reply(self, text: str) -> list[int]:
         """Return the token ids of ``text`` as it would follow a prompt."""
@@ -94,6 +100,26 @@ class ChatFormat:
             texts, add_special_tokens=add_special_tokens, return_attention_mask=False, return_token_type_ids=False
         )["input_ids"]
         return ids
+
+    def _ids_by_piece(self, texts: list[str]) -> list[list[int]]:
+        """Return what ``_ids`` does; what lies between two special tokens is tokenized once, not at every turn."""
+        assert self._special is not None
+        split = [[piece for piece in re.split(f"({self._special.pattern})", text) if piece] for text in texts]
+        if new := list({piece for pieces in split for piece in pieces} - self._known.keys()):
+            if len(self._known) > _KNOWN:
+                self._known.clear()
+                return self._ids_by_piece(texts)
+            self._known.update(zip(new, self._ids(new, add_special_tokens=False), strict=True))
+        return [[token for piece in pieces for token in self._known[piece]] for pieces in split]
+
+    def _is_piecewise(self) -> bool:
+        """Say whether a text is tokenized independently on both sides of a special token."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        if any(token.lstrip or token.rstrip or token.single_word for token in added):
+            return False
+        said = ["deal, 5 dollars", " deal ", "\n\nDeal\n", "système <p>", ""]
+        texts = [f"{token}{words}{token}{words}" for token in self.tokenizer.all_special_tokens for words in said]
+        return self._ids_by_piece(texts) == self._ids(texts, add_special_tokens=False)
 
     def _apply(self, chat: Chat) -> str:
         return str(self.tokenizer.apply_chat_template([chat], tokenize=False, add_generation_prompt=True)[0])

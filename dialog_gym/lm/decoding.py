@@ -15,7 +15,7 @@ from dialog_gym.lm.kv_cache import KeyValueCache
 from dialog_gym.lm.sampling import draw, log_probability
 
 if TYPE_CHECKING:
-    from dialog_gym.lm.transformers_lm import TransformersLM
+    from dialog_gym.lm.transformers_lm import Masks, TransformersLM
 
 NOWHERE = 1 << 30
 """Position of a column that holds nothing for its row: after every query."""
@@ -46,6 +46,7 @@ class Stage:
         rows: Which of the n rows they are, (m,).
         key_positions: Position of each column in its row's sequence, or ``NOWHERE``, (m, capacity).
         positions: Position of each coming token, (m, prefix tokens + longest reply).
+        seen: Mask of the columns for a token behind them all, or None if it differs from token to token.
         fed: How many tokens of each reply the cache holds.
     """
 
@@ -53,6 +54,7 @@ class Stage:
     rows: Tensor
     key_positions: Tensor
     positions: Tensor
+    seen: Tensor | None
     fed: int = 0
 
 
@@ -120,7 +122,9 @@ class Decoder:
         key_positions = torch.where(columns < lengths, columns, NOWHERE)
         key_positions[:, self.start :] = positions = lengths + torch.arange(ahead, device=device)[None, :]
         rows = torch.arange(len(self.lengths), device=device)
-        return Stage(self.cache, rows, key_positions, self.lm.clamp(positions))
+        masks = self.lm.masks(key_positions, positions[:, -1:]) if self.lm.window is None else None
+        seen = masks if isinstance(masks, Tensor) else None
+        return Stage(self.cache, rows, key_positions, self.lm.clamp(positions), seen)
 
     def _feed_prefix(self, prefix: Tensor) -> Tensor:
         count = prefix.shape[1]
@@ -136,7 +140,10 @@ class Decoder:
         stage = self.stages[-1]
         ahead = column - self.start
         positions = stage.positions[:, ahead : ahead + count]
-        masks = self.lm.masks(stage.key_positions[:, : column + count], positions)
+        if stage.seen is not None and count == 1:
+            masks: Masks = stage.seen[..., : column + 1]
+        else:
+            masks = self.lm.masks(stage.key_positions[:, : column + count], positions)
         stage.cache.append(column, stage.key_positions.shape[1])
         return self.lm.forward(stage.cache, positions, masks, **inputs)[:, -1]
 
@@ -165,7 +172,8 @@ class Decoder:
         chosen = alive.nonzero()[:, 0]
         used = self.start + stage.fed + (0 if self.prefix is None else self.prefix.shape[1])
         cache = stage.cache.select(chosen, used, stage.key_positions.shape[1])
-        rest = (stage.rows[chosen], stage.key_positions[chosen], stage.positions[chosen])
+        seen = None if stage.seen is None else stage.seen[chosen]
+        rest = (stage.rows[chosen], stage.key_positions[chosen], stage.positions[chosen], seen)
         self.stages.append(Stage(cache, *rest, fed=stage.fed))
         return token[chosen], torch.zeros(len(chosen), dtype=torch.bool, device=token.device)
 

@@ -50,15 +50,20 @@ def draw(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> Tensor:
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """Zero all but the fewest most probable entries of each row that together reach ``top_p``.
 
+    Entries as probable as the least of them are kept too, so that no order among equals matters.
+
     >>> nucleus(torch.tensor([[0.5, 0.1, 0.4]]), 0.8)
     tensor([[0.5000, 0.0000, 0.4000]])
     """
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered
-    return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
+    few = min(64, probabilities.shape[-1])  # mostly enough, and much faster than to sort a vocabulary
+    best = probabilities.topk(few, dim=-1).values
+    if few < probabilities.shape[-1] and bool((best.sum(dim=-1) < top_p).any()):
+        best = probabilities.sort(dim=-1, descending=True).values
+    before = best.cumsum(dim=-1) - best
+    least = best.masked_fill(before >= top_p, torch.inf).amin(dim=-1, keepdim=True)
+    return probabilities.where(probabilities >= least, 0.0)
 
 
 def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return log softmax(``logits``)[``tokens``] in float32; the last dimension of ``logits`` is the vocabulary."""
-    logits = logits.float()
-    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(dim=-1)
+    return torch.log_softmax(logits, dim=-1, dtype=torch.float32).gather(-1, tokens[..., None])[..., 0]

@@ -23,7 +23,8 @@ class TransformersSession:
     """A ``Session`` of a ``TransformersLM``.
 
     Every row has its tokens in columns 0, 1, ... of one shared key-value cache. ``read`` compares a prompt with
-    the tokens that its row holds, keeps what they have in common, and feeds the rest of all rows in one pass.
+    the tokens that its row holds, keeps what they have in common, and feeds the rest of all rows in one pass
+    (two, if some rows have much more to read than others).
     ``write`` goes on from the logits that pass left. A reply that was steered by a prefix is forgotten at once,
     since the next prompt contains it without the prefix; an unsteered reply stays for the next ``read``.
     """
@@ -56,14 +57,11 @@ class TransformersSession:
         for row, count in zip(rows, kept, strict=True):  # should the pass be interrupted, the rest is not trusted
             self._lengths[row] = 0
             del self._ids[row][count:]
-        logits, states = self.lm.prefill(self._cache, rows, tokens, kept)
-        if self._logits is None:
-            self._logits = logits.new_zeros(self.rows, logits.shape[-1])
-        self._logits[torch.tensor(rows, device=logits.device)] = logits[:, -1]
-        for row, new in zip(rows, tokens, strict=True):
-            self._ids[row] = new
-            self._lengths[row] = len(new)
-        return states.float().cpu().numpy()
+        states = np.zeros((len(rows), self.lm.hidden_size), np.float32)
+        padding = 1024 if self.lm.device.type == "cpu" else 16384
+        for part in _parts([len(new) - count for new, count in zip(tokens, kept, strict=True)], padding):
+            states[part] = self._feed([rows[i] for i in part], [tokens[i] for i in part], [kept[i] for i in part])
+        return states
 
     @torch.inference_mode()
     def write(
@@ -109,6 +107,17 @@ class TransformersSession:
         for row in range(self.rows) if rows is None else self._check_rows(rows):
             self._ids[row] = []
             self._lengths[row] = 0
+
+    def _feed(self, rows: list[int], tokens: list[list[int]], kept: list[int]) -> NDArray[np.float32]:
+        logits, states = self.lm.prefill(self._cache, rows, tokens, kept)
+        if self._logits is None:
+            self._logits = logits.new_zeros(self.rows, logits.shape[-1])
+        self._logits[torch.tensor(rows, device=logits.device)] = logits[:, -1]
+        for row, new in zip(rows, tokens, strict=True):
+            self._ids[row] = new
+            self._lengths[row] = len(new)
+        found: NDArray[np.float32] = states.float().cpu().numpy()
+        return found
 
     def _write_from_end(
         self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor | None
@@ -175,3 +184,20 @@ def _common(held: list[int], new: list[int]) -> int:
     if held[:shorter] == new[:shorter]:
         return shorter
     return next(i for i, (a, b) in enumerate(zip(held, new, strict=False)) if a != b)
+
+
+def _parts(lengths: list[int], padding: int) -> list[list[int]]:
+    """Return the indices of ``lengths`` in one group, or in two if that saves more than ``padding`` of padding.
+
+    A dialogue that begins is much longer than the new turns of those that go on.
+
+    >>> _parts([9, 8, 100, 7], 200), _parts([9, 8, 100, 7], 300)
+    ([[0, 1, 3], [2]], [[0, 1, 2, 3]])
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    longest = lengths[order[-1]]
+    saved = [(i + 1) * (longest - lengths[row]) for i, row in enumerate(order)]
+    best = max(range(len(order)), key=saved.__getitem__)
+    if saved[best] <= padding:
+        return [list(range(len(lengths)))]
+    return [sorted(order[: best + 1]), sorted(order[best + 1 :])]

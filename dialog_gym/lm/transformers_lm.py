@@ -48,6 +48,7 @@ class TransformersLM:
         supports: ``prefix``, ``state`` and ``logprobs``.
         counts: Work done so far.
         is_stop: For each token id, whether it ends a reply.
+        window: How many tokens a layer with sliding attention sees, None if there is none.
     """
 
     supports = frozenset({"prefix", "state", "logprobs"})
@@ -73,7 +74,7 @@ class TransformersLM:
         self.embedding_size = self.embedding_matrix.shape[1]
         self.is_stop = torch.zeros(vocabulary, dtype=torch.bool, device=self.device)
         self.is_stop[sorted(self.chat.stop_ids)] = True
-        self._window, self._layer_types = _attention_kinds(config)
+        self.window, self._layer_types = _attention_kinds(config)
         self._check_cache()
 
     @classmethod
@@ -227,9 +228,9 @@ class TransformersLM:
         """
         distance = positions[:, :, None] - key_positions[:, None, :]
         full = self._additive(distance >= 0)
-        if self._window is None:
+        if self.window is None:
             return full
-        near = self._additive((distance >= 0) & (distance < self._window))
+        near = self._additive((distance >= 0) & (distance < self.window))
         if not self._layer_types:
             return near
         return {kind: near if kind == "sliding_attention" else full for kind in self._layer_types}

@@ -1,12 +1,16 @@
 """Chats with a template, with a strict template and without one."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.chat import ChatFormat
 from dialog_gym.lm.transformers_lm import TransformersLM
 from tests.lm.models import STRICT_TEMPLATE, llama, tokenizer
 
+SHARED = tokenizer()
 CHAT = [
     {"role": "system", "content": "be nice"},
     {"role": "user", "content": "hello"},
@@ -90,3 +94,18 @@ def test_special_tokens_are_not_said():
 def test_malformed_messages_are_refused(message):
     with pytest.raises(ValueError, match="a message needs a role"):
         ChatFormat(tokenizer()).render([message])
+
+
+@given(st.lists(st.text(max_size=20), max_size=4))
+def test_pieces_are_tokenized_as_the_whole_is(words):
+    chat = ChatFormat(SHARED)
+    assert chat._splits
+    said = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(words)]
+    whole = chat.tokenizer(chat.render(said), add_special_tokens=False)["input_ids"]
+    assert chat.encode([said, said]) == [whole, whole]
+
+
+def test_a_tokenizer_that_looks_across_special_tokens_is_given_the_whole():
+    made = tokenizer()
+    made.add_tokens([AddedToken("<|user|>", lstrip=True, special=True)], special_tokens=True)
+    assert not ChatFormat(made)._splits

@@ -50,10 +50,24 @@ def test_impossible_tokens_are_never_drawn(seed, number):
     assert int(token) not in (0, 4, 8)
 
 
-def test_the_nucleus_has_at_least_one_token_and_ties_go_to_the_first():
-    table = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0]])
-    assert (nucleus(table, 1e-9) > 0).tolist() == [[True, False, False, False], [False, True, False, False]]
-    assert (nucleus(table, 0.5) > 0).sum(1).tolist() == [2, 1]
+def test_the_nucleus_has_at_least_one_token_and_keeps_equals():
+    table = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]])
+    assert (nucleus(table, 1e-9) > 0).tolist() == [
+        [True] * 4,
+        [False, True, False, False],
+        [False, False, False, True],
+    ]
+    assert (nucleus(table, 0.8) > 0).sum(1).tolist() == [4, 1, 3]
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.999])
+def test_a_flat_nucleus_of_a_large_vocabulary(top_p):
+    table = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(-1)
+    kept = nucleus(table, top_p)
+    for row, of in zip(kept, table, strict=True):
+        mass, least = row.sum(), row[row > 0].min()
+        assert mass >= top_p > mass - least
+        assert of[row == 0].max() < least
 
 
 def test_log_probability_by_hand():

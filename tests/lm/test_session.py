@@ -176,6 +176,18 @@ def test_only_what_is_new_is_computed():
     assert model.counts.generated == sum(len(reply.tokens) for reply in replies)
 
 
+def test_a_dialogue_that_begins_is_not_waited_for_by_those_that_go_on():
+    model = lm()
+    session = model.session(24)
+    session.read(range(24), [chat(3, seed) for seed in range(24)])
+    prompts = [chat(9, 30), *(chat(4, seed) for seed in range(1, 23)), chat(12, 31)]
+    model.counts.reset()
+    states = session.read(range(24), prompts)
+    assert model.counts.forwards == 2
+    assert_close(states, [model.embed([prompt])[0] for prompt in prompts])
+    assert replies_alike(session.write(range(24), Sampling(5)), model.generate(prompts, Sampling(5)))
+
+
 def test_an_unsteered_reply_is_not_read_again():
     model = lm()
     session = model.session(1)
