@@ -1,0 +1,335 @@
+"""The commands of ``dialog-gym``. Each is a function whose arguments are its flags; heavy imports are inside."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium as gym
+import tyro
+from gymnasium.envs.registration import EnvSpec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dialog_gym.errors import unknown
+from dialog_gym.render import _visible as visible
+from dialog_gym.rollout import Evaluation
+
+Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]
+Name = tyro.conf.Positional[str]
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command that ``words`` are."""
+    if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
+        return train_agent(words[1], words[2:])
+    commands: dict[str, Callable[..., None]] = {
+        "envs": envs,
+        "agents": agents,
+        "play": play,
+        "train": train,
+        "evaluate": evaluate,
+        "quickstart": quickstart,
+    }
+    tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog="dialog-gym",
+        description="Goal-directed dialogues as Gymnasium environments, and agents that learn to win them. "
+        "`dialog-gym COMMAND --help` tells more; --debug shows where an error came from.",
+        args=list(words),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return None
+
+
+def envs(json: bool = False) -> None:
+    """List the environments.
+
+    Args:
+        json: Print JSON.
+    """
+    rows = [_env_row(spec) for spec in _dialogue_specs()]
+    _show_rows(rows, json)
+
+
+def agents(json: bool = False) -> None:
+    """List the agents.
+
+    Args:
+        json: Print JSON.
+    """
+    from dialog_gym.agent import agent_names, agent_spec
+
+    _show_rows([{"agent": name, "summary": agent_spec(name).summary} for name in agent_names()], json)
+
+
+def play(env: Name, seed: int | None = None, settings: Settings = (), json: bool = False) -> None:
+    """Talk to the partner yourself and see the reward; /help tells more.
+
+    Args:
+        env: Environment, for instance Bargain-v0.
+        seed: Names the dialogue; the same seed gives the same scenario and partner.
+        settings: Argument of the environment, for instance side=seller.
+        json: Print what was played as JSON at the end (the dialogue itself then goes to standard error).
+    """
+    from dialog_gym.baselines import reason
+    from dialog_gym.play import play as play_dialogue
+
+    env_id = text_id(env_name(env))
+    try:
+        made = gym.make(env_id, **parse_settings(settings))
+    except TypeError as error:
+        raise ValueError(f"{env_id} cannot be made with {' '.join(settings)}: {reason(error)}") from error
+    console = Console(stderr=json, highlight=False)
+    played = play_dialogue(made, console, lambda: _next_line(console), seed=seed)
+    if json:
+        _print_json(played.to_json())
+
+
+def train(agent: Name) -> None:
+    """Train an agent: `dialog-gym train td3 --help` lists its settings.
+
+    The same command started again goes on from the last checkpoint of its run folder. Beside the agent's
+    own settings, --set KEY=VALUE gives the environment an argument, for instance --set side=seller.
+
+    Args:
+        agent: The agent; `dialog-gym agents` lists them.
+    """
+    train_agent(agent, [])
+
+
+def train_agent(name: str, words: Sequence[str]) -> None:
+    """Train the agent ``name`` with the settings in ``words``."""
+    from dialog_gym.agent import agent_spec, parse
+
+    spec = agent_spec(name)
+    words = _with_env(words)
+    spec.train(parse(spec.args, words, prog=f"dialog-gym train {name}"))
+
+
+def evaluate(
+    policy: Name,
+    env: str | None = None,
+    episodes: int = 512,
+    seed: int = 1_000_000,
+    rows: int = 32,
+    lm: str = "tiny",
+    settings: Settings = (),
+    raw: bool = False,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Score a trained agent or a baseline.
+
+    The normalised score is 0 for the unsteered language model and 1 for the oracle on the same episodes.
+
+    Args:
+        policy: A run folder or a saved agent, or oracle, lm, lm-sampled, random, constant.
+        env: Environment; a run knows its own.
+        episodes: Number of dialogues.
+        seed: Seed of the first; the others follow.
+        rows: Dialogues in parallel; no influence on the result.
+        lm: Language model of the policy lm where the environment has none.
+        settings: Argument of the environment, for instance side=seller; a run knows its own.
+        raw: Leave out the normalised score, and the time it takes.
+        out: File for the dialogues, as JSON lines.
+        json: Print JSON.
+    """
+    from dialog_gym import baselines
+
+    folder = Path(policy)
+    known = policy in baselines.POLICIES
+    if not known and not folder.is_dir():
+        raise unknown("policy or run folder", policy, baselines.POLICIES)
+    told = {} if known else _told_by_run(folder)
+    env_id = env_name(env or told.get("env") or _no_env(policy))
+    kwargs = {**told.get("env_kwargs", {}), **parse_settings(settings)}
+    trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm, progress=True)
+    scale = {} if raw else baselines.references(trial)
+    if known:
+        result = baselines.evaluate(policy, trial, scale)
+    else:
+        from dialog_gym.agent import load_agent
+
+        result = trial.score(load_agent(folder).act, folder.name, scale)
+    if out is not None:
+        lines = (json_module.dumps(episode.to_json(), ensure_ascii=False) for episode in result.episodes)
+        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if json:
+        _print_json(result.to_json())
+    else:
+        _show_rows([score_row(result)], False)
+
+
+def quickstart(
+    out: Path = Path("runs/quickstart"),
+    steps: int = 15_000,
+    episodes: int = 512,
+    seed: int = 1,
+    scenarios: Path | None = None,
+    settings: Settings = (),
+    json: bool = False,
+) -> None:
+    """Train a planner, compare it with its baselines, show a dialogue before and after.
+
+    Args:
+        out: Folder for everything; the same command goes on where it was stopped.
+        steps: Environment steps of training.
+        episodes: Held-out dialogues per policy.
+        seed: Seed of training.
+        scenarios: File of real listings in CraigslistBargain's format instead of generated items.
+        settings: Argument of the environment, for instance side=seller.
+        json: Print the result as JSON (what is told on the way goes to standard error).
+    """
+    from dialog_gym import quickstart as road
+
+    kwargs = parse_settings(settings)
+    if scenarios is not None:
+        kwargs["scenarios"] = str(scenarios)
+    console = Console(stderr=json, highlight=False)
+    report = road.quickstart(road.Settings(out, steps, episodes, seed, kwargs), console)
+    if json:
+        _print_json(report)
+
+
+def env_name(name: str) -> str:
+    """Return the id that ``name`` stands for: an id, ``module:id``, or one of ours without ``dialog_gym/``.
+
+    Raises:
+        KeyError: There is none; the message names the nearest.
+    """
+    if ":" in name or name in gym.registry:
+        return name
+    ours = f"dialog_gym/{name}"
+    if ours in gym.registry:
+        return ours
+    raise unknown("environment", name, [spec.id for spec in _dialogue_specs()])
+
+
+def text_id(env_id: str) -> str:
+    """Return the id of the same game played in words: that of ``Name-v0`` for ``NamePrefix-v0``."""
+    text = env_id.replace("Prefix-v", "-v")
+    return text if text in gym.registry else env_id
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return ``["side=seller", "max_turns=4"]`` as arguments; what is no JSON is text.
+
+    Raises:
+        ValueError: A setting has no ``=``.
+    """
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise ValueError(f"a setting looks like KEY=VALUE, for instance side=seller, got {setting!r:.80}")
+        try:
+            parsed[name] = json_module.loads(value)
+        except ValueError:
+            parsed[name] = value
+    return parsed
+
+
+def score_row(result: Evaluation) -> dict[str, Any]:
+    """Return what a table shows of an evaluation."""
+    low, high = result.interval
+    return {
+        "policy": result.policy,
+        "episodes": len(result.episodes),
+        "return": f"{result.mean:.3f}",
+        "95% interval": f"{low:.3f} .. {high:.3f}",
+        "normalised": "" if result.normalised is None else f"{result.normalised:.2f}",
+        "success": f"{result.success_rate:.0%}",
+        "turns": f"{result.turns:.1f}",
+    }
+
+
+def _with_env(words: Sequence[str]) -> list[str]:
+    """Write out the id after ``--env``, and gather ``--set KEY=VALUE`` in ``--env-kwargs``."""
+    rest, settings, given = [], [], "{}"
+    queue = [part for word in words for part in _split_flag(word)]
+    while queue:
+        word = queue.pop(0)
+        if word in ("--env", "--env-kwargs", "--set") and queue:
+            value = queue.pop(0)
+            if word == "--env":
+                rest += [word, env_name(value)]
+            elif word == "--set":
+                settings.append(value)
+            else:
+                given = value
+        else:
+            rest.append(word)
+    kwargs = {**_json_object(given), **parse_settings(settings)}
+    return [*rest, "--env-kwargs", json_module.dumps(kwargs)] if kwargs else rest
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        return dict(json_module.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'--env-kwargs takes a JSON object such as \'{{"side": "seller"}}\', got {text!r:.80}'
+        ) from error
+
+
+def _split_flag(word: str) -> list[str]:
+    name, equals, value = word.partition("=")
+    return [name, value] if equals and name in ("--env", "--env-kwargs", "--set") else [word]
+
+
+def _told_by_run(folder: Path) -> dict[str, Any]:
+    """Return the settings a run was started with, nothing for an agent saved elsewhere."""
+    config = folder / "config.json"
+    if not config.exists():
+        return {}
+    settings: dict[str, Any] = json_module.loads(config.read_text(encoding="utf-8")).get("args", {})
+    return settings
+
+
+def _no_env(policy: str) -> str:
+    raise ValueError(f"where should {policy!r} be evaluated? Add --env, for instance --env BargainPrefix-v0")
+
+
+def _dialogue_specs() -> list[EnvSpec]:
+    return [spec for spec in gym.registry.values() if "task" in spec.kwargs]
+
+
+def _env_row(spec: EnvSpec) -> dict[str, Any]:
+    task = str(spec.kwargs["task"])
+    first_line = (import_module(task.partition(":")[0]).__doc__ or "").partition("\n")[0]
+    vectors = text_id(spec.id) != spec.id
+    return {
+        "environment": spec.id,
+        "actions": "vectors" if vectors else "text",
+        "summary": first_line.partition(": ")[2],
+    }
+
+
+def _next_line(console: Console) -> str | None:
+    try:
+        line = input()
+    except EOFError:
+        return None
+    if not sys.stdin.isatty():
+        console.print(Text(visible(line)))
+    return line
+
+
+def _show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    if as_json:
+        return _print_json(list(rows))
+    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(highlight=False).print(table)
+    return None
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json_module.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -1,0 +1,181 @@
+"""The command line: what it prints, and that every mistake is answered in one sentence."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dialog_gym.cli import main, sentence
+from dialog_gym.commands import _with_env, env_name, parse_settings, text_id
+
+
+def run(capsys, *words, stdin="", monkeypatch=None, status=None):
+    """Return standard output and error of one command."""
+    if monkeypatch is not None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    if status is None:
+        main(words)
+    else:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == status
+    return capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", [[], ["envs"], ["agents"], ["play"], ["train"], ["evaluate"], ["quickstart"]])
+def test_help(capsys, command):
+    shown = run(capsys, *command, "--help", status=0).out
+    assert shown.startswith("usage: dialog-gym")
+
+
+def test_envs_and_agents_as_table_and_as_json(capsys):
+    assert "dialog_gym/Bargain-v0" in run(capsys, "envs").out
+    listed = {row["environment"]: row for row in json.loads(run(capsys, "envs", "--json").out)}
+    assert listed["dialog_gym/Bargain-v0"]["actions"] == "text"
+    assert listed["dialog_gym/BargainPrefix-v0"]["actions"] == "vectors"
+    assert listed["dialog_gym/Bargain-v0"]["summary"]
+    assert {"td3", "sb3"} <= {row["agent"] for row in json.loads(run(capsys, "agents", "--json").out)}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("play Bargian-v0", "did you mean 'dialog_gym/Bargain-v0'?"),
+        ("play Bargain-v0 --set side=both", "side must be 'buyer' or 'seller', got 'both'"),
+        (
+            "play Bargain-v0 --set colour=red",
+            "cannot be made with colour=red: .* unexpected keyword argument 'colour'",
+        ),
+        ("play Bargain-v0 --set side", "looks like KEY=VALUE"),
+        ("play Bargain-v0 --set scenarios=nowhere.json", "nowhere.json"),
+        ("play CartPole-v1", "a person plays a text environment"),
+        ("train td4", "no agent named 'td4'; did you mean 'td3'?"),
+        ("train td3 --env BargainPerfix-v0", "did you mean 'dialog_gym/BargainPrefix-v0'?"),
+        ("train td3 --env-kwargs {", "--env-kwargs takes a JSON object"),
+        ("evaluate orcale --env Bargain-v0", "did you mean 'oracle'?"),
+        ("evaluate oracle", "Add --env"),
+        ("evaluate oracle --env CartPole-v1", "CartPole-v1 cannot be made"),
+        ("evaluate oracle --env Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
+        ("evaluate constant --env Bargain-v0 --raw --episodes 4", "a constant policy acts by vectors"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(capsys, words, told):
+    seen = run(capsys, *words.split(), status=2)
+    assert seen.err.count("\n") == 1
+    assert seen.err.startswith("dialog-gym: ")
+    assert "Traceback" not in seen.err
+    assert re.search(told, seen.err)
+
+
+def test_debug_shows_where_an_error_came_from():
+    with pytest.raises(KeyError, match="did you mean 'td3'"):
+        main(["train", "td4", "--debug"])
+
+
+def test_wrong_flags_and_commands_exit_with_status_2(capsys):
+    assert "envs" in run(capsys, "evns", status=2).err
+    assert "--seed" in run(capsys, "play", "Bargain-v0", "--sead", "3", status=2).err
+
+
+def test_a_missing_package_is_told_with_the_extra_that_has_it():
+    error = ModuleNotFoundError("No module named 'matplotlib.figure'", name="matplotlib.figure")
+    assert sentence(error) == "this needs the package 'matplotlib': pip install 'dialog-gym[report]'"
+
+
+def test_evaluate_prints_json_and_writes_dialogues(capsys, tmp_path):
+    out = tmp_path / "said.jsonl"
+    words = f"evaluate oracle --env Bargain-v0 --episodes 6 --rows 4 --raw --json --out {out}"
+    seen = json.loads(run(capsys, *words.split()).out)
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert seen["policy"] == "oracle"
+    assert seen["env"] == "dialog_gym/Bargain-v0"
+    assert seen["normalised"] is None
+    assert seen["returns"] == [line["return"] for line in lines]
+    assert len(lines) == 6
+
+
+def test_evaluate_does_not_depend_on_rows(capsys):
+    words = ["evaluate", "oracle", "--env", "Bargain-v0", "--episodes", "7", "--raw", "--json", "--rows"]
+    assert run(capsys, *words, "1").out == run(capsys, *words, "5").out
+
+
+def test_play_from_a_pipe(capsys, monkeypatch):
+    said = "/help\n/hint\n/goal\nhello, would you take $50?\n//slash\n\n/quit\n"
+    shown = run(capsys, "play", "Bargain-v0", "--seed", "3", stdin=said, monkeypatch=monkeypatch).out
+    assert "You are the buyer, talking to the seller" in shown
+    assert "the oracle would say" in shown
+    assert "hello, would you take $50?" in shown
+    assert "turn 3 of 8" in shown
+    assert "you left after 3 turns" in shown
+
+
+def test_play_json_holds_the_dialogue_and_nothing_else_is_on_standard_output(capsys, monkeypatch):
+    words = ["play", "BargainPrefix-v0", "--seed", "3", "--json", "--set", "side=seller"]
+    seen = run(capsys, *words, stdin="I offer $120 please\n", monkeypatch=monkeypatch)
+    played = json.loads(seen.out)
+    assert played["dialogue"]["roles"] == ["seller", "buyer"]
+    assert len(played["rewards"]) == 1
+    assert 0 < played["oracle_return"] <= 1
+    assert "You are the seller" in seen.err
+
+
+def test_play_survives_what_people_paste(capsys, monkeypatch):
+    said = "x" * 100_000 + "\n\x1b[2J\x07 \ud800 ünï 🙂\n/nonsense\n"
+    seen = run(capsys, "play", "Bargain-v0", "--seed", "1", stdin=said, monkeypatch=monkeypatch)
+    assert "shorten it" in seen.out
+    assert "\x1b" not in seen.out
+    assert "no command '/nonsense'" in seen.out
+
+
+def test_play_reads_bytes_that_are_no_text(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 \xff\n"), encoding="utf-8"))
+    assert "caf\ufffd \ufffd" in run(capsys, "play", "Bargain-v0").out
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f"{sys.executable} -m dialog_gym envs | true"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in run.stderr
+    assert "Exception" not in run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_ends_cleanly():
+    command = [sys.executable, "-m", "dialog_gym", "play", "Bargain-v0"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes) as process:
+        shown = ""
+        while not shown.endswith("buyer > "):
+            shown += process.stdout.read(1)
+        time.sleep(0.2)  # until it waits for the line
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told == "dialog-gym: stopped\n"
+
+
+def test_names_of_environments():
+    assert env_name("Bargain-v0") == env_name("dialog_gym/Bargain-v0") == "dialog_gym/Bargain-v0"
+    assert env_name("CartPole-v1") == "CartPole-v1"
+    assert text_id("dialog_gym/BargainPrefix-v0") == text_id("dialog_gym/Bargain-v0") == "dialog_gym/Bargain-v0"
+
+
+def test_settings_are_json_or_else_text():
+    given = ["side=seller", "max_turns=4", 'scenarios="4"', "split=a=b", "flag=true", "none=null"]
+    read = {"side": "seller", "max_turns": 4, "scenarios": "4", "split": "a=b", "flag": True, "none": None}
+    assert parse_settings(given) == read
+
+
+def test_train_gathers_settings_of_the_environment():
+    words = ["--env", "BargainPrefix-v0", "--set=side=seller", "--steps", "9", "--env-kwargs", '{"split": "train"}']
+    rest = _with_env(words)
+    assert rest[:4] == ["--env", "dialog_gym/BargainPrefix-v0", "--steps", "9"]
+    assert rest[4] == "--env-kwargs"
+    assert json.loads(rest[5]) == {"split": "train", "side": "seller"}
+    assert _with_env(["--help"]) == ["--help"]
