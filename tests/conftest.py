@@ -28,7 +28,7 @@ def is_local(address: object) -> bool:
     try:
         return bool(ipaddress.ip_address(address[0]).is_loopback)
     except ValueError:
-        return address[0] == "localhost"
+        return bool(address[0] == "localhost")
 
 
 @pytest.fixture(autouse=True)

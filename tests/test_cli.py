@@ -148,8 +148,9 @@ def test_a_reader_that_goes_away_is_no_error():
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_ends_cleanly():
     command = [sys.executable, "-m", "dialog_gym", "play", "Bargain-v0"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes) as process:
+    pipe, env = subprocess.PIPE, {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env) as process:
+        assert process.stdout is not None
         shown = ""
         while not shown.endswith("buyer > "):
             shown += process.stdout.read(1)
