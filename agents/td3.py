@@ -305,11 +305,11 @@ class Learner:
         )
 
     def restore(self, arrays: Arrays, updates: int) -> None:
-        """Go on from what ``state`` returned after ``updates`` updates."""
+        """Go on from what ``state`` returned after ``updates`` updates (before the first, Adam remembers nothing)."""
         parts = split(arrays)
         self.nets().load_state_dict(to_torch(parts["net"]))
-        restore_optimizer(self.critic_optimizer, parts["adam_critic"])
-        restore_optimizer(self.actor_optimizer, parts["adam_actor"])
+        restore_optimizer(self.critic_optimizer, parts.get("adam_critic", {}))
+        restore_optimizer(self.actor_optimizer, parts.get("adam_actor", {}))
         self.generator.set_state(torch.from_numpy(parts["rng"]["learn"]))
         self.updates = updates
 

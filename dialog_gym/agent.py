@@ -194,5 +194,5 @@ def main(name: str, argv: Sequence[str] | None = None) -> None:
     except Interrupted as stop:
         logging.getLogger("dialog_gym").warning("%s", stop)
         sys.exit(130)
-    except (RunFolderError, ValueError, LookupError, OSError, gym.error.Error) as error:
+    except (RunFolderError, ValueError, OSError, gym.error.Error) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -176,6 +176,7 @@ def _fill(folder: Path, kind: str, arrays: Arrays, data: Mapping[str, Any]) -> N
         raise OSError(f"could not write {path}: {error}") from error
     index = {"format": FORMAT, "kind": kind, "bytes": path.stat().st_size, "crc32": checksum(path), "data": data}
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    shutil.copymode(folder / INDEX, path)  # save_file lets nobody else read it
 
 
 def _swap(new: Path, folder: Path) -> None:

@@ -41,6 +41,11 @@ def test_nothing_is_pickled_and_nothing_is_left_over(tmp_path):
     ]  # fmt: skip
 
 
+def test_who_may_read_one_file_may_read_the_other(tmp_path):
+    write(tmp_path / "a", "kind", ARRAYS, DATA)
+    assert len({path.stat().st_mode for path in (tmp_path / "a").iterdir()}) == 1
+
+
 @pytest.mark.parametrize("name", ["arrays.safetensors", "checkpoint.json"])
 @pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b"", lambda b: b[:-9] + b"?" + b[-8:], None])
 def test_damage_is_found(tmp_path, name, harm):

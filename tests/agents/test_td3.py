@@ -206,7 +206,7 @@ def crash_at(monkeypatch, call):
     monkeypatch.setattr(Collector, "step", step)
 
 
-@pytest.mark.parametrize("changes", [{}, {"buffer_size": 90, "n_step": 2}])
+@pytest.mark.parametrize("changes", [{}, {"buffer_size": 90, "n_step": 2}, {"random_steps": 170}])
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, monkeypatch, changes):
     args = replace(SHORT, out=str(tmp_path / "whole"), **changes)
     whole = train(args)
