@@ -25,7 +25,8 @@ class KeyValueCache(Cache):
 
     Attributes:
         rows: Number of rows.
-        keys: Per layer (rows, heads, capacity, head size), once a pass has run; ``values`` likewise.
+        keys: Per layer (rows, capacity, heads, head size), once a pass has run; ``values`` likewise. A row's tokens
+            lie side by side, so that room left for more costs little speed.
     """
 
     def __init__(self, rows: int) -> None:
@@ -72,8 +73,8 @@ class KeyValueCache(Cache):
         copy.reserve(capacity)
         for mine, theirs in ((self.keys, copy.keys), (self.values, copy.values)):
             for tensor in mine:
-                room = tensor.new_zeros(len(rows), tensor.shape[1], copy._capacity, tensor.shape[3])
-                torch.index_select(tensor[:, :, :width], 0, rows, out=room[:, :, :width])
+                room = tensor.new_zeros(len(rows), copy._capacity, *tensor.shape[2:])
+                torch.index_select(tensor[:, :width], 0, rows, out=room[:, :width])
                 theirs.append(room)
         return copy
 
@@ -85,20 +86,21 @@ class KeyValueCache(Cache):
         end = start + columns.shape[1]
         for mine, theirs in ((self.keys, source.keys), (self.values, source.values)):
             for tensor, other in zip(mine, theirs, strict=True):
-                tensor[rows[:, None], :, columns] = other[:, :, start:end].transpose(1, 2).clone()
+                tensor[rows[:, None], columns] = other[:, start:end].clone()
 
     def _put(self, store: Tensor, new: Tensor) -> Tensor:
+        new = new.transpose(1, 2)
         if self._columns is None or self._rows is None:
-            end = self._start + new.shape[2]
-            store[:, :, self._start : end] = new
-            return store[:, :, :end]
-        store[self._rows[:, None], :, self._columns] = new.transpose(1, 2)
-        seen = store[:, :, : self._width]
-        return seen if self._is_every else seen.index_select(0, self._rows)
+            end = self._start + new.shape[1]
+            store[:, self._start : end] = new
+            return store[:, :end].transpose(1, 2)
+        store[self._rows[:, None], self._columns] = new
+        seen = store[:, : self._width]
+        return (seen if self._is_every else seen.index_select(0, self._rows)).transpose(1, 2)
 
     def _empty(self, like: Tensor) -> Tensor:
         # Zeros: what a mask hides is multiplied by 0, and uninitialised memory may hold NaN.
-        return like.new_zeros(self.rows, like.shape[1], self._capacity, like.shape[3])
+        return like.new_zeros(self.rows, self._capacity, like.shape[1], like.shape[3])
 
     def reserve(self, columns: int) -> None:
         """Make room for ``columns`` in every row."""
@@ -107,7 +109,7 @@ class KeyValueCache(Cache):
         more = -(-columns // _STEP) * _STEP - self._capacity
         self._capacity += more
         for store in (self.keys, self.values):
-            store[:] = [torch.nn.functional.pad(tensor, (0, 0, 0, more)) for tensor in store]
+            store[:] = [torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, more)) for tensor in store]
 
     @property
     def is_compileable(self) -> bool:
