@@ -145,18 +145,17 @@ class PrefixMap(nn.Module, ABC):
 
 
 class PcaMap(PrefixMap):
-    """Principal components of the input embeddings: prefix = scale * a W + centre.
+    """Principal components of the input embeddings: prefix = scale * a W.
 
     W holds the first A principal components as orthonormal rows, so that a prefix stays where embeddings vary
     most. As in the paper one vector is repeated P times; ``distinct`` gives each token A components of its own
-    (the first A to the first token, the next A to the second). Two deviations from the paper, which uses a W
-    alone: ``scale`` is such that a uniformly random action is as far from the centre as embeddings are on
-    average, times ``spread``; and the centre is the mean embedding, not 0.
+    (the first A to the first token, the next A to the second). One deviation from the paper, which has no scale: here
+    it is such that a uniformly random action is as long as embeddings are far from their mean on average, times
+    ``spread``. Adding the mean embedding, as ``SteerMap`` does, was tried and made the tiny model's language worse.
     """
 
     kind = "pca"
     components: Tensor
-    centre: Tensor
     scale: Tensor
 
     def __init__(
@@ -177,7 +176,6 @@ class PcaMap(PrefixMap):
             )
         self.distinct = distinct
         self.register_buffer("components", torch.zeros(rows, embedding_size))
-        self.register_buffer("centre", torch.zeros(embedding_size))
         self.register_buffer("scale", torch.ones(()))
 
     @classmethod
@@ -198,7 +196,6 @@ class PcaMap(PrefixMap):
         rows = vectors.flip(1).T[: len(made.components)]
         heaviest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
         made.components.copy_(rows * heaviest.sign())
-        made.centre.copy_(table.mean(0))
         made.scale.copy_(spread * (3 * centred.square().sum(1).mean() / action_size).sqrt())
         return made.eval().requires_grad_(False)
 
@@ -217,7 +214,7 @@ class PcaMap(PrefixMap):
         a, _ = self._inputs(actions, states)
         tokens = self.prefix_tokens if self.distinct else 1
         rows = self.components.view(tokens, self.action_size, -1)
-        moved = torch.einsum("na,tae->nte", a * self.scale, rows) + self.centre
+        moved = torch.einsum("na,tae->nte", a * self.scale, rows)
         return moved.expand(-1, self.prefix_tokens, -1)
 
 

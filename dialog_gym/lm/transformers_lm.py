@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from dialog_gym.lm.base import Counts, Embeddings, Generation, Messages, Position, Sampling
 from dialog_gym.lm.chat import ChatFormat, eos_ids
@@ -96,7 +98,8 @@ class TransformersLM:
             raise ValueError(f"dtype must be float32, bfloat16, float16 or auto, got {dtype!r}")
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
-            model: Any = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=dtype)
+            with _no_bar() if Path(name_or_path).is_dir() else nullcontext():
+                model: Any = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=dtype)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"cannot load a causal language model from {str(name_or_path)!r}: give a folder with config.json, "
@@ -356,6 +359,18 @@ class TransformersLM:
                 f"{type(self.model).__name__} gives other logits (by {apart:.2g}) when a prompt is read in parts "
                 "through a cache with given positions, so that chats cannot be kept from turn to turn"
             )
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep the progress bar over the tensors of a file off the screen."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _attention_kinds(config: Any) -> tuple[int | None, tuple[str, ...]]:
