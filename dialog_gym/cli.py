@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: What follows ``dialog-gym``; by default the arguments of the process.
     """
+    # Small models lose more by handing work from thread to thread than they gain; set it for large ones.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     for stream in (sys.stdin, sys.stdout, sys.stderr):

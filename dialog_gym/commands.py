@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
+import rich
 import tyro
 from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
@@ -26,6 +27,7 @@ Name = tyro.conf.Positional[str]
 
 def run(words: Sequence[str]) -> None:
     """Run the command that ``words`` are."""
+    rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
         return train_agent(words[1], words[2:])
     commands: dict[str, Callable[..., None]] = {
@@ -34,6 +36,7 @@ def run(words: Sequence[str]) -> None:
         "play": play,
         "train": train,
         "evaluate": evaluate,
+        "fit": fit,
         "quickstart": quickstart,
     }
     tyro.extras.subcommand_cli_from_dict(
@@ -164,6 +167,71 @@ def evaluate(
         _print_json(result.to_json())
     else:
         _show_rows([score_row(result)], False)
+
+
+def fit(
+    what: tyro.conf.Positional[Literal["prefix"]],
+    kind: Literal["pca", "clone", "steer"],
+    lm: str = "tiny",
+    out: Path | None = None,
+    env: str = "dialog_gym/Bargain-v0",
+    settings: Settings = (),
+    chats: Path | None = None,
+    dialogues: int = 400,
+    steps: int = 300,
+    plain: bool = False,
+    action_size: int = 16,
+    prefix_tokens: int = 2,
+    position: Literal["end", "start"] = "end",
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Fit a prefix map to a language model, and report how much an action changes what is said.
+
+    pca is computed from the embeddings. clone trains a map on the frozen model's own replies. steer tunes a
+    copy of the model together with the map on what the dialogues say.
+
+    Args:
+        what: What to fit.
+        kind: Kind of map.
+        lm: Language model: tiny, tiny-steerable, hf:NAME_OR_PATH or a folder.
+        out: Folder for map and report, default runs/prefix-KIND.
+        env: Environment whose self-play the map learns from.
+        settings: Argument of the environment, for instance side=seller.
+        chats: File to learn from instead: JSON lines with messages.
+        dialogues: Dialogues of self-play.
+        steps: Updates.
+        plain: Clone as published, without codes learned from replies.
+        action_size: Numbers in an action.
+        prefix_tokens: Embeddings in a prefix.
+        position: Right before the reply, or at the start of the prompt.
+        seed: All randomness.
+        json: Print JSON.
+    """
+    from dialog_gym import fit as fitting
+
+    options = fitting.Options(
+        kind=kind,
+        lm=lm,
+        out=out or Path(f"runs/{what}-{kind}"),
+        env=text_id(env_name(env)),
+        env_kwargs=parse_settings(settings),
+        chats=chats,
+        dialogues=dialogues,
+        steps=steps,
+        informed=not plain,
+        action_size=action_size,
+        prefix_tokens=prefix_tokens,
+        position=position,
+        seed=seed,
+    )
+    report = fitting.fit(options)
+    if json:
+        _print_json(report)
+    else:
+        _show_rows([fitting.row(report)], False)
+        use = " ".join(f"--set {name}={value}" for name, value in report["use"].items())
+        Console(highlight=False).print(f"The whole report is {options.out}/report.json. Use the map with: {use}")
 
 
 def quickstart(

@@ -57,7 +57,6 @@ class Settings:
 def quickstart(settings: Settings, console: Console) -> dict[str, Any]:
     """Train, compare, show; return what ``result.json`` holds."""
     from dialog_gym.agents import td3
-    from dialog_gym.agents.loop import torch_threads
 
     begun = time.perf_counter()
     console.print(f"Training a planner for {settings.steps:,} turns; Ctrl-C stops, the same command goes on.")
@@ -74,8 +73,7 @@ def quickstart(settings: Settings, console: Console) -> dict[str, Any]:
     planner = td3.train(args)
     console.print(f"Comparing it with its baselines, {settings.episodes} held-out dialogues each.")
     trial = Trial(ENV, held_out, settings.episodes, progress=True)
-    with torch_threads(args.threads):
-        results = _compare(trial, planner.act, Trial(ENV, held_in))
+    results = _compare(trial, planner.act, Trial(ENV, held_in))
     report = {
         "settings": {"env": ENV, "env_kwargs": dict(settings.env_kwargs), "steps": settings.steps},
         "results": [result.to_json() for result in results],
@@ -100,7 +98,8 @@ def _compare(trial: Trial, planner: Policy, training: Trial) -> list[Evaluation]
 
 def table(results: Sequence[Evaluation]) -> Table:
     """Return the comparison as a person reads it."""
-    shown = Table("policy", "return", "normalised", "success", "turns", box=box.SIMPLE, title="Held-out dialogues")
+    names = ("policy", "return", "normalised", "success", "turns")
+    shown = Table(*names, box=box.SIMPLE, pad_edge=False, title="Held-out dialogues")
     for result in results:
         low, high = result.interval
         low_n, high_n = (normalise(bound, result.references) for bound in (low, high))

@@ -91,7 +91,9 @@ def test_a_missing_package_is_told_with_the_extra_that_has_it():
 def test_evaluate_prints_json_and_writes_dialogues(capsys, tmp_path):
     out = tmp_path / "said.jsonl"
     words = f"evaluate oracle --env Bargain-v0 --episodes 6 --rows 4 --raw --json --out {out}"
-    seen = json.loads(run(capsys, *words.split()).out)
+    printed = run(capsys, *words.split()).out
+    seen = json.loads(printed)
+    assert printed.startswith("{")  # progress bars go elsewhere
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert seen["policy"] == "oracle"
     assert seen["env"] == "dialog_gym/Bargain-v0"
