@@ -17,6 +17,7 @@ Chat = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
 _KNOWN = 1 << 16  # pieces of text remembered
 _MARK = "dialogue"  # a word that a template shows if it shows the message
+_HELLO: Messages = [{"role": "user", "content": "hello"}]
 
 
 class ChatFormat:
@@ -44,6 +45,7 @@ class ChatFormat:
         self._known: dict[str, list[int]] = {}  # token ids of what lies between special tokens
         self._splits = self._special is not None and self._is_piecewise()
         self._takes_system = self.has_template and self._shows_system()
+        self._lead = self._between_prompt_and_reply()
         eos = tokenizer.eos_token_id
         ends = [] if eos is None else [int(eos)]
         self.end_of_turn: list[int] = self._end_of_turn() or ends
@@ -52,15 +54,15 @@ class ChatFormat:
 
     def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
         """Return the token ids of each prompt with its generation prompt; never two BOS tokens."""
-        texts = [self.render(prompt) for prompt in prompts]
-        if self._splits and self.has_template:
-            return self._ids_by_piece(texts)
-        return self._ids(texts, add_special_tokens=not self.has_template)
+        return self._prompt_ids([self.render(prompt) for prompt in prompts])
 
-    def encode_reply(self, text: str) -> list[int]:
-        """Return the token ids of ``text`` as it would follow a prompt."""
-        said = self._spoken(text)
-        return self._ids([said if self.has_template else f" {said}"], add_special_tokens=False)[0]
+    def encode_reply(self, text: str, prompt: Messages = _HELLO) -> list[int]:
+        """Return the token ids of ``text`` as it follows ``prompt``, without an end of turn."""
+        start, said = self.render(prompt), self._lead + self._spoken(text)
+        before, whole = self._prompt_ids([start, start + said])
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        return self._ids([said], add_special_tokens=False)[0]
 
     def render(self, prompt: Messages) -> str:
         """Return the text that the model reads for ``prompt``.
@@ -92,6 +94,11 @@ class ChatFormat:
         if not self.has_template:
             texts = [text.lstrip().split("\n", 1)[0] for text in texts]
         return [text.strip() for text in texts]
+
+    def _prompt_ids(self, texts: list[str]) -> list[list[int]]:
+        if self._splits and self.has_template:
+            return self._ids_by_piece(texts)
+        return self._ids(texts, add_special_tokens=not self.has_template)
 
     def _ids(self, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
         if not texts:
@@ -143,16 +150,28 @@ class ChatFormat:
         except TemplateError:
             return False
 
+    def _example(self) -> str:
+        """Return a chat that ends with an assistant's word, or nothing if the template refuses one."""
+        chat = [*map(dict, _HELLO), {"role": "assistant", "content": _MARK}]
+        try:
+            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False))
+        except TemplateError:
+            return ""
+
+    def _between_prompt_and_reply(self) -> str:
+        """Return what stands between a generation prompt and the reply, mostly nothing or a space."""
+        if not self.has_template:
+            return " "
+        example = self._example()
+        start = self.render(_HELLO) if example else ""
+        return example[len(start) :].partition(_MARK)[0] if start and example.startswith(start) else ""
+
     def _end_of_turn(self) -> list[int]:
         """Return the special token that the template puts behind what the assistant says, if it does."""
         if not self.has_template:
             return self._ids(["\n"], add_special_tokens=False)[0]
-        chat = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _MARK}]
-        try:
-            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
-        except TemplateError:
-            return []
-        after = self._ids([str(text).rpartition(_MARK)[2].strip()], add_special_tokens=False)[0][:1]
+        text = self._example()
+        after = self._ids([text.rpartition(_MARK)[2].strip()], add_special_tokens=False)[0][:1]
         return [token for token in after if token in self.tokenizer.all_special_ids]
 
     def _line_ends(self) -> frozenset[int]:

@@ -190,7 +190,7 @@ def fit_prefix(
 def said_replies(lm: TransformersLM, chats: Sequence[Messages], settings: FitSettings) -> list[Example]:
     """Return every assistant message of ``chats`` as an example, with its end-of-turn token."""
     pairs = [(chat[:i], m["content"]) for chat in chats for i, m in enumerate(chat) if m["role"] == "assistant"]
-    replies = [[*lm.chat.encode_reply(text), *lm.chat.end_of_turn] for _, text in pairs]
+    replies = [[*lm.chat.encode_reply(text, prompt), *lm.chat.end_of_turn] for prompt, text in pairs]
     return _examples(lm, [prompt for prompt, _ in pairs], replies, [text for _, text in pairs], settings)
 
 

@@ -162,7 +162,10 @@ class TransformersLM:
             raise ValueError(f"expected one continuation per prompt, got {len(continuations)} for {len(prompts)}")
         if not prompts:
             return []
-        replies = [self.chat.encode_reply(c) if isinstance(c, str) else [int(t) for t in c] for c in continuations]
+        replies = [
+            self.chat.encode_reply(said, prompt) if isinstance(said, str) else [int(token) for token in said]
+            for prompt, said in zip(prompts, continuations, strict=True)
+        ]
         tokens = [ids + reply for ids, reply in zip(self.encode(prompts), replies, strict=True)]
         self.check_length(max(map(len, tokens)))
         keep = 1 + max(map(len, replies))

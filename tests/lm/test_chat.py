@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.chat import ChatFormat
 from dialog_gym.lm.transformers_lm import TransformersLM
-from tests.lm.models import STRICT_TEMPLATE, llama, tokenizer
+from tests.lm.models import CHAT_TEMPLATE, STRICT_TEMPLATE, llama, tokenizer
 
 SHARED = tokenizer()
 CHAT = [
@@ -109,3 +109,12 @@ def test_a_tokenizer_that_looks_across_special_tokens_is_given_the_whole():
     made = tokenizer()
     made.add_tokens([AddedToken("<|user|>", lstrip=True, special=True)], special_tokens=True)
     assert not ChatFormat(made)._splits
+
+
+@pytest.mark.parametrize("template", ["default", "spaced", None])
+def test_a_reply_is_tokenized_as_in_the_chat_that_contains_it(template):
+    templates = {"default": CHAT_TEMPLATE, "spaced": CHAT_TEMPLATE.replace("|>{{ m['content']", "|> {{ m['content']")}
+    chat = ChatFormat(tokenizer(None if template is None else templates[template]))
+    whole = chat.encode([CHAT])[0]
+    reply = [*chat.encode([CHAT[:2]])[0], *chat.encode_reply("fine", CHAT[:2]), *chat.end_of_turn]
+    assert whole[: len(reply)] == reply
