@@ -22,7 +22,9 @@ from dialog_gym.render import _visible as visible
 from dialog_gym.rollout import Evaluation
 
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]
-Name = tyro.conf.Positional[str]
+AgentName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+EnvName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
+PolicyName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|POLICY")]
 
 
 def run(words: Sequence[str]) -> None:
@@ -71,7 +73,7 @@ def agents(json: bool = False) -> None:
     _show_rows([{"agent": name, "summary": agent_spec(name).summary} for name in agent_names()], json)
 
 
-def play(env: Name, seed: int | None = None, settings: Settings = (), json: bool = False) -> None:
+def play(env: EnvName, seed: int | None = None, settings: Settings = (), json: bool = False) -> None:
     """Talk to the partner yourself and see the reward; /help tells more.
 
     Args:
@@ -94,7 +96,7 @@ def play(env: Name, seed: int | None = None, settings: Settings = (), json: bool
         _print_json(played.to_json())
 
 
-def train(agent: Name) -> None:
+def train(agent: AgentName) -> None:
     """Train an agent: `dialog-gym train td3 --help` lists its settings.
 
     The same command started again goes on from the last checkpoint of its run folder. Beside the agent's
@@ -116,7 +118,7 @@ def train_agent(name: str, words: Sequence[str]) -> None:
 
 
 def evaluate(
-    policy: Name,
+    policy: PolicyName,
     env: str | None = None,
     episodes: int = 512,
     seed: int = 1_000_000,
@@ -152,6 +154,8 @@ def evaluate(
     told = {} if known else _told_by_run(folder)
     env_id = env_name(env or told.get("env") or _no_env(policy))
     kwargs = {**told.get("env_kwargs", {}), **parse_settings(settings)}
+    if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
+        raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
     trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm, progress=True)
     scale = {} if raw else baselines.references(trial)
     if known:
@@ -368,13 +372,16 @@ def _dialogue_specs() -> list[EnvSpec]:
     return [spec for spec in gym.registry.values() if "task" in spec.kwargs]
 
 
+def _acts_by_vectors(env_id: str) -> bool:
+    return text_id(env_id) != env_id
+
+
 def _env_row(spec: EnvSpec) -> dict[str, Any]:
     task = str(spec.kwargs["task"])
     first_line = (import_module(task.partition(":")[0]).__doc__ or "").partition("\n")[0]
-    vectors = text_id(spec.id) != spec.id
     return {
         "environment": spec.id,
-        "actions": "vectors" if vectors else "text",
+        "actions": "vectors" if _acts_by_vectors(spec.id) else "text",
         "summary": first_line.partition(": ")[2],
     }
 

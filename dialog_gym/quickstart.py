@@ -73,7 +73,10 @@ def quickstart(settings: Settings, console: Console) -> dict[str, Any]:
     planner = td3.train(args)
     console.print(f"Comparing it with its baselines, {settings.episodes} held-out dialogues each.")
     trial = Trial(ENV, held_out, settings.episodes, progress=True)
-    results = _compare(trial, planner.act, Trial(ENV, held_in))
+    try:
+        results = _compare(trial, planner.act, Trial(ENV, held_in))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; the trained planner is safe in {run}, the same command goes on") from None
     report = {
         "settings": {"env": ENV, "env_kwargs": dict(settings.env_kwargs), "steps": settings.steps},
         "results": [result.to_json() for result in results],
@@ -163,7 +166,7 @@ def learning_curve(metrics: Path, results: Sequence[Evaluation], path: Path) -> 
     steps = [point["step"] for point in points]
     axes.plot(steps, [point["eval/return"] for point in points], "o-", color="C0", label="without exploring")
     low, high = ([point[f"eval/{side}"] for point in points] for side in ("low", "high"))
-    axes.fill_between(steps, low, high, color="C0", alpha=0.15, linewidth=0)
+    axes.fill_between(steps, low, high, color="C0", alpha=0.15, linewidth=0, label="95% interval")
     others = sorted((result.mean, result.policy) for result in results if result.policy != PLANNER)
     for (height, name), place in zip(others, _apart([height for height, _ in others], 0.045), strict=True):
         axes.axhline(height, color="0.5", linewidth=0.8, linestyle="--")

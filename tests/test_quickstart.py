@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from dialog_gym import baselines
+from dialog_gym.cli import main
 from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.quickstart import ENV, Settings, _apart, before_after, quickstart, side_by_side
 from dialog_gym.rollout import Episode, Evaluation
@@ -63,6 +64,20 @@ def test_the_person_sees_the_table_and_both_dialogues(done):
 def test_started_again_it_comes_to_the_same_numbers(done):
     _, first, again, _ = done
     assert first["results"] == again["results"]
+
+
+def test_its_run_can_be_evaluated_by_name_of_its_folder(done, capsys):
+    run = str(done[0] / "planner")
+    main(["evaluate", run, "--episodes", "3", "--raw", "--json", "--set", "split=heldout"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["env"] == ENV
+    assert found["returns"] == done[1]["results"][4]["returns"][:3]
+
+
+def test_its_run_is_not_evaluated_where_it_cannot_act(done, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(done[0] / "planner"), "--env", "Bargain-v0"])
+    assert "whose actions are not those of dialog_gym/Bargain-v0" in capsys.readouterr().err
 
 
 def played(total, text="hello"):
