@@ -114,7 +114,7 @@ class DialogueEnv(gym.Env[str, str]):
         before = self.dialogue
         if before is None or before.stop_reason:
             raise DialogueOverError(_over("The dialogue", before))
-        (after,), (reward,), (cost,) = advance(self.task, (before,), (_said(action, self.action_space),))
+        (after,), (reward,), (cost,) = advance(self.task, (before,), (_said(action, self.task.max_chars),))
         self.dialogue = after
         self._transcript += _lines(after.turns[len(before.turns) :])
         self._show()
@@ -122,7 +122,7 @@ class DialogueEnv(gym.Env[str, str]):
         terminated = after.stop_reason != "" and not truncated
         return self._transcript, reward, terminated, truncated, self._info(after, reward, cost)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """Return the dialogue as text ("ansi"), or show it ("human")."""
         if self.render_mode is None or self.dialogue is None:
             return None
@@ -195,7 +195,10 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         self.task, self.num_envs = task, num_envs
         self.render_mode = _render_mode(render_mode)
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.metadata: Info = {  # type: ignore[misc]
+            **type(self).metadata,
+            "autoreset_mode": self.autoreset_mode,
+        }
         self.single_action_space = Utterance(task.max_chars)
         self.single_observation_space = Utterance(MAX_TRANSCRIPT)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -253,8 +256,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         if len(actions) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} actions, one per dialogue, got {len(actions)}")
         rows = [row for row, dialogue in enumerate(self.dialogues) if not dialogue.stop_reason]
-        space = self.single_action_space
-        texts = [_said(actions[row], space, row) for row in rows]
+        texts = [_said(actions[row], self.task.max_chars, row) for row in rows]
         over = range(0) if len(rows) == self.num_envs else sorted(set(range(self.num_envs)).difference(rows))
         rewards, costs = [0.0] * self.num_envs, [0.0] * self.num_envs
         if rows:
@@ -268,7 +270,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
                 self._open(row, begin(self.task, self._next_seed(row)))
         return self._outcome(rewards, costs)
 
-    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[str, ...] | None:
         """Return every dialogue as text ("ansi"), or show them ("human")."""
         if self.render_mode == "ansi":
             return tuple(as_text(dialogue, self.task.render_hint) for dialogue in self.dialogues)
@@ -300,9 +302,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         zeros = [0.0] * self.num_envs
         return tuple(self._transcripts), self._infos(zeros, zeros)
 
-    def _outcome(
-        self, rewards: list[float], costs: list[float]
-    ) -> tuple[tuple[str, ...], Floats, Bools, Bools, Info]:
+    def _outcome(self, rewards: list[float], costs: list[float]) -> tuple[tuple[str, ...], Floats, Bools, Bools, Info]:
         stops = [dialogue.stop_reason for dialogue in self.dialogues]
         truncated = np.array([stop == "max_turns" for stop in stops])
         terminated = np.array([stop != "" for stop in stops]) & ~truncated
@@ -355,7 +355,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         if isinstance(seed, (int, np.integer)):
             seed = [int(seed) + row for row in range(self.num_envs)]
         seeds = _per_row("seed", seed, self.num_envs)
-        rngs = self._rngs or [None] * self.num_envs
+        rngs: Sequence[np.random.Generator | None] = self._rngs or [None] * self.num_envs
         self._rngs = [
             seeding.np_random(seeds[row])[0] if rng is None or (mask[row] and seeds[row] is not None) else rng
             for row, rng in enumerate(rngs)
@@ -421,13 +421,13 @@ def _opened(task: Task, seed: int, dialogue: Any, scenario: Any) -> Dialogue:
     return begin(task, seed, scenario)
 
 
-def _said(action: Any, space: Utterance, row: int | None = None) -> str:
+def _said(action: Any, limit: int, row: int | None = None) -> str:
     where = "action" if row is None else f"actions[{row}]"
     if not isinstance(action, str):
         raise TypeError(f"{where} must be what the agent says, a str, got {type(action).__name__} {action!r:.80}")
-    if len(action) > space.max_length:
+    if len(action) > limit:
         raise ValueError(
-            f"{where} has {len(action)} characters, at most {space.max_length} can be said in one turn; "
+            f"{where} has {len(action)} characters, at most {limit} can be said in one turn; "
             f"shorten it: {action[:60]!r}..."
         )
     if action.isascii():

@@ -131,7 +131,9 @@ def normalise(value: float, references: Mapping[str, float]) -> float | None:
     return (value - references["lm"]) / (references["oracle"] - references["lm"])
 
 
-def bootstrap(values: npt.ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    values: npt.ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean of ``values``, shape ``(n,)``, n at least 1."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample):
@@ -158,7 +160,7 @@ def play(
         raise ValueError("roll-outs need autoreset_mode='disabled', so that no reply is asked for and thrown away")
     rows = env.num_envs
     number = np.arange(rows)
-    observations, infos = env.reset(seed=[int(seed + k) for k in number])
+    observations, infos = env.reset(seed=[int(seed + k) for k in number])  # type: ignore[arg-type]
     rewards: list[list[float]] = [[] for _ in range(rows)]
     costs: list[list[float]] = [[] for _ in range(rows)]
     playing = number < episodes
@@ -169,8 +171,9 @@ def play(
             costs[row].append(float(infos["cost"][row]))
         ended = playing & (terminated | truncated)
         for row in np.flatnonzero(ended):
-            yield int(number[row]), Episode(
-                int(seed + number[row]), infos["dialogue"][row], tuple(rewards[row]), tuple(costs[row])
+            yield (
+                int(number[row]),
+                Episode(int(seed + number[row]), infos["dialogue"][row], tuple(rewards[row]), tuple(costs[row])),
             )
             rewards[row], costs[row] = [], []
         number = np.where(ended, number + rows, number)
@@ -178,7 +181,7 @@ def play(
         playing &= ~ended | again
         if again.any():
             seeds = [int(seed + number[row]) if again[row] else None for row in range(rows)]
-            observations, infos = env.reset(seed=seeds, options={"reset_mask": again})
+            observations, infos = env.reset(seed=seeds, options={"reset_mask": again})  # type: ignore[arg-type]
 
 
 def evaluate(
@@ -215,9 +218,7 @@ def evaluate(
     return Evaluation(label, name, tuple(results[k] for k in sorted(results)), dict(references or {}))
 
 
-def _with_bar(
-    played: Iterator[tuple[int, Episode]], total: int, title: str
-) -> Iterator[tuple[int, Episode]]:
+def _with_bar(played: Iterator[tuple[int, Episode]], total: int, title: str) -> Iterator[tuple[int, Episode]]:
     from rich.progress import track
 
     yield from track(played, description=title, total=total, transient=True)

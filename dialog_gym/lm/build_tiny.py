@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import load_task
 from dialog_gym.lm.prefix import SteerMap
+from dialog_gym.lm.transformers_lm import TransformersLM
 from dialog_gym.task import Task
 
 WORLDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -59,7 +60,7 @@ class Args:
     """Self-played dialogues, over all worlds; each is read from both sides."""
     seed: int = 0
     """Seed of everything."""
-    vocabulary: int = 1400
+    vocabulary: int = 1000
     """Tokens, those of the worlds included."""
     width: int = 96
     """Hidden size."""
@@ -71,10 +72,10 @@ class Args:
     """Dialogues a step."""
     learning_rate: float = 5e-3
     """Peak learning rate of the language model (cosine)."""
-    steer_steps: int = 900
-    """Steps of joint tuning."""
-    steer_batch: int = 48
-    """Replies a step of joint tuning."""
+    steer_epochs: float = 1.0
+    """Passes over the agents' dialogues in joint tuning."""
+    steer_batch: int = 32
+    """Dialogues a step of joint tuning."""
     action_size: int = 16
     """Coordinates of an action."""
     prefix_tokens: int = 2
@@ -83,8 +84,8 @@ class Args:
     """Weight of the KL term, in nats."""
     beta_ramp: int = 200
     """Steps until the KL term has its full weight."""
-    prefix_share: float = 0.8
-    """Share of replies that are told by a prefix; the rest keep the unsteered model alive."""
+    plain_weight: float = 0.5
+    """Weight of the chats told plainly in joint tuning; they keep the unsteered model alive."""
     token_weight: float = 3.0
     """Weight of a world's own tokens (prices) in the loss of joint tuning."""
     stages: tuple[str, ...] = ("plain", "steer")
@@ -92,20 +93,19 @@ class Args:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One utterance to learn to say: the tokens before it, its own, and its parsed attributes."""
+class Chat:
+    """A dialogue as one role tells it: token ids, and where the agent's replies stand.
 
-    context: list[int]
-    tokens: list[int]
+    Attributes:
+        ids: Tokens, system message first.
+        replies: First token and the token after the last (the end of turn included) of each reply to steer;
+            none where the partner tells.
+        attributes: What each reply says, (replies, attributes).
+    """
+
+    ids: list[int]
+    replies: list[tuple[int, int]]
     attributes: np.ndarray
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Played dialogues as token ids."""
-
-    chats: list[list[int]]  # one per dialogue and role
-    replies: list[Reply]  # one per agent turn
 
 
 def self_play(tasks: Sequence[Task], count: int, seed: int) -> list[tuple[Task, Dialogue]]:
@@ -154,31 +154,24 @@ def train_tokenizer(texts: Iterator[str], world_tokens: Sequence[str], vocabular
     return fast
 
 
-def encode(played: Sequence[tuple[Task, Dialogue]], tokenizer: PreTrainedTokenizerFast) -> Corpus:
+def encode(played: Sequence[tuple[Task, Dialogue]], tokenizer: PreTrainedTokenizerFast) -> list[Chat]:
     """Return the dialogues as token ids, read from both sides."""
-    chats, replies = [], []
-    for task, dialogue in track(played, "encode", transient=True):
-        agent, partner = dialogue.roles
-        for role in (agent, partner):
-            messages = task.messages(dialogue, role)
-            chats.append(tokenizer(chat_text(messages), add_special_tokens=False)["input_ids"])
-        replies += list(_replies(task, dialogue, agent, chats[-2], tokenizer))
-    return Corpus(chats, replies)
+    return [
+        _chat(task, dialogue, role, tokenizer)
+        for task, dialogue in track(played, "encode", transient=True)
+        for role in dialogue.roles
+    ]
 
 
-def _replies(
-    task: Task, dialogue: Dialogue, agent: str, ids: list[int], tokenizer: PreTrainedTokenizerFast
-) -> Iterator[Reply]:
-    """Cut one chat into its agent turns, at the tokens that open and end them."""
+def _chat(task: Task, dialogue: Dialogue, role: str, tokenizer: PreTrainedTokenizerFast) -> Chat:
+    ids = tokenizer(chat_text(task.messages(dialogue, role)), add_special_tokens=False)["input_ids"]
+    if role != dialogue.roles[0]:
+        return Chat(ids, [], np.zeros((0, 0), np.float32))
     opens, ends = (tokenizer.convert_tokens_to_ids(token) for token in (ASSISTANT, END))
-    texts = iter(dialogue.texts(agent))
-    start = 0
-    for place, token in enumerate(ids):
-        if token == opens:
-            start = place + 1
-        elif token == ends:
-            attributes = task.attributes(dialogue, agent, next(texts))  # type: ignore[attr-defined]
-            yield Reply(ids[:start], ids[start : place + 1], np.asarray(attributes, np.float32))
+    starts = [place + 1 for place, token in enumerate(ids) if token == opens]
+    stops = [place + 1 for place, token in enumerate(ids) if token == ends]
+    told = [task.attributes(dialogue, role, text) for text in dialogue.texts(role)]  # type: ignore[attr-defined]
+    return Chat(ids, list(zip(starts, stops, strict=True)), np.asarray(told, np.float32))
 
 
 def new_model(args: Args, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -207,15 +200,15 @@ def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-def train_plain(args: Args, model: LlamaForCausalLM, chats: Sequence[list[int]]) -> None:
+def train_plain(args: Args, model: LlamaForCausalLM, chats: Sequence[Chat]) -> None:
     """Teach ``model`` the chats, both sides' words, by next-token cross-entropy."""
     rng = np.random.default_rng([args.seed, 1])
-    batches = list(_batches(chats, args.batch, args.epochs, rng))
+    batches = list(_batches([len(chat.ids) for chat in chats], args.batch, args.epochs, rng))
     optimiser = torch.optim.AdamW(model.parameters(), args.learning_rate, (0.9, 0.95), weight_decay=0.01)
     schedule = _cosine(optimiser, len(batches))
     model.train()
     for rows in track(batches, "train tiny"):
-        ids = padded([chats[row] for row in rows], -100)
+        ids = padded([chats[row].ids for row in rows], -100)
         hidden = model.model(input_ids=ids.clamp_min(0)[:, :-1]).last_hidden_state
         real = ids[:, 1:] >= 0
         loss = F.cross_entropy(model.lm_head(hidden[real]), ids[:, 1:][real])
@@ -223,11 +216,10 @@ def train_plain(args: Args, model: LlamaForCausalLM, chats: Sequence[list[int]])
     model.eval()
 
 
-def _batches(chats: Sequence[list[int]], size: int, epochs: float, rng: np.random.Generator) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], size: int, epochs: float, rng: np.random.Generator) -> Iterator[list[int]]:
     """Yield batches of like length in random order, so that little is padding."""
     for epoch in range(math.ceil(epochs)):
-        noisy = np.array([len(chat) for chat in chats]) + rng.uniform(0, 12, len(chats))
-        order = np.argsort(noisy)
+        order = np.argsort(np.array(lengths) + rng.uniform(0, 12, len(lengths)))
         groups = [order[i : i + size].tolist() for i in range(0, len(order), size)]
         share = min(1.0, epochs - epoch)
         for i in rng.permutation(len(groups))[: round(share * len(groups))]:
@@ -250,21 +242,32 @@ def _step(loss: Tensor, parameters: Any, optimiser: torch.optim.Optimizer, sched
 
 
 class ReplyEncoder(nn.Module):
-    """Bag of the reply's embeddings and its attributes to a Gaussian over z; used in training only."""
+    """What a reply says, to a Gaussian over z; used in training only.
 
-    def __init__(self, width: int, attributes: int, size: int, hidden: int = 192) -> None:
-        """Build two hidden layers."""
+    It sees the mean embedding of the reply, that of the world's own tokens in it (prices), and the attributes.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, attributes: Tensor, size: int, hidden: int = 192) -> None:
+        """Build two hidden layers; ``attributes`` (all replies, attributes) tell how to standardise them."""
         super().__init__()
-        self.size = size
+        self.register_buffer("mean", attributes.mean(0))
+        self.register_buffer("scale", attributes.std(0).clamp_min(1e-3))
+        seen = 2 * width + attributes.shape[1]
         self.net = nn.Sequential(
-            nn.Linear(width + attributes, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
-            nn.Linear(hidden, 2 * size),
-        )  # fmt: skip
+            nn.Linear(seen, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * size)
+        )
+        self.skip = nn.Linear(seen, size, bias=False)
+        with torch.no_grad():  # codes begin nearly free of noise, or nobody learns to listen
+            self.net[-1].bias[size:] = -4.0
 
-    def forward(self, bag: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, bags: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of z, each (B, size)."""
-        mean, log_variance = self.net(torch.cat([bag, attributes], -1)).chunk(2, -1)
-        return mean, log_variance.clamp(-8.0, 4.0)
+        known = torch.cat([bags, (attributes - self.mean) / self.scale], -1)
+        mean, log_variance = self.net(known).chunk(2, -1)
+        return mean + self.skip(known), log_variance.clamp(-8.0, 4.0)
 
 
 def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -273,72 +276,123 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def train_steer(
-    args: Args, model: LlamaForCausalLM, replies: Sequence[Reply], world_tokens: Sequence[int]
+    args: Args, model: LlamaForCausalLM, chats: Sequence[Chat], world_tokens: Sequence[int]
 ) -> tuple[SteerMap, ReplyEncoder]:
     """Tune ``model`` together with a prefix map, so that z says what the reply says."""
     generator = torch.Generator().manual_seed(args.seed + 2)
     rng = np.random.default_rng([args.seed, 2])
     steer = SteerMap.new(model.get_input_embeddings().weight, args.action_size, args.prefix_tokens, seed=args.seed)
     torch.manual_seed(args.seed + 3)
-    encoder = ReplyEncoder(args.width, len(replies[0].attributes), args.action_size)
-    groups = [(encoder, 2e-3), (steer, 5e-3), (model, 1e-3)]
+    told = [chat for chat in chats if chat.replies]
+    attributes = torch.from_numpy(np.concatenate([chat.attributes for chat in told]))
+    encoder = ReplyEncoder(args.width, attributes, args.action_size)
+    groups = [(encoder, 3e-3), (steer, 2e-2), (model, 2e-3)]
     optimiser = torch.optim.AdamW([{"params": m.parameters(), "lr": lr} for m, lr in groups], weight_decay=0.0)
-    schedule = _cosine(optimiser, args.steer_steps)
+    batches = list(_batches([len(chat.ids) for chat in told], args.steer_batch, args.steer_epochs, rng))
+    schedule = _cosine(optimiser, len(batches))
     parameters = [p for m, _ in groups for p in m.parameters()]
-    heavy = torch.ones(model.config.vocab_size)
-    heavy[list(world_tokens)] = args.token_weight
+    weight = torch.ones(model.config.vocab_size)
+    weight[list(world_tokens)] = args.token_weight
     model.train()
-    for i in track(range(args.steer_steps), "tune steerable"):
-        batch = [replies[k] for k in rng.integers(len(replies), size=args.steer_batch)]
-        told = torch.rand(len(batch), 1, 1, generator=generator) < args.prefix_share
-        mean, log_variance = _encode(model, encoder, batch)
+    for i, rows in enumerate(track(batches, "tune tiny-steerable")):
+        batch = Branches([told[row] for row in rows], args.prefix_tokens)
+        mean, log_variance = encoder(batch.bags(model.get_input_embeddings(), weight > 1), batch.attributes)
         z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
-        nll = reply_nll(model, batch, steer.embeddings(z), told, heavy)
+        plain, steered = batch.losses(model, steer.embeddings(z), weight)
         beta = args.beta * min(1.0, i / args.beta_ramp)
-        loss = nll + beta * (kl_to_prior(mean, log_variance) * told.view(-1)).mean()
+        loss = steered + args.plain_weight * plain + beta * kl_to_prior(mean, log_variance).mean()
         _step(loss, parameters, optimiser, schedule)
     model.eval()
     return steer.eval(), encoder.eval()
 
 
-def _encode(model: LlamaForCausalLM, encoder: ReplyEncoder, batch: Sequence[Reply]) -> tuple[Tensor, Tensor]:
-    ids = padded([reply.tokens for reply in batch], -1)
-    real = (ids >= 0).unsqueeze(-1)
-    bag = (model.get_input_embeddings()(ids.clamp_min(0)) * real).sum(1) / real.sum(1)
-    return encoder(bag, torch.from_numpy(np.stack([reply.attributes for reply in batch])))
+class Branches:
+    """Chats with every reply said twice: plainly, as part of the chat, and steered, on a branch of its own.
 
-
-def reply_nll(model: LlamaForCausalLM, batch: Sequence[Reply], prefixes: Tensor, told: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean weighted cross-entropy of the replies, with the prefix right before them where ``told``.
-
-    Rows are aligned at the reply: context on the left (padded left), then prefix, then reply. A prefix that
-    is not told is masked out, so its row sees the context alone.
+    A row holds the chat, then for each reply a branch of prefix and reply. A branch sees the chat up to the
+    token that opens the reply, and itself; nothing sees a branch. Positions go on from where the branch
+    leaves the chat. So one pass shows every steered reply exactly the context that it has in use, where the
+    earlier replies are told without their prefixes.
     """
-    width = max(len(reply.context) for reply in batch)
-    tokens = prefixes.shape[1]
-    context = torch.tensor([[0] * (width - len(r.context)) + r.context for r in batch])
-    reply = padded([r.tokens for r in batch], -100)
-    embed = model.get_input_embeddings()
-    inputs = torch.cat([embed(context), prefixes, embed(reply.clamp_min(0)[:, :-1])], 1)
-    seen = torch.ones(inputs.shape[:2], dtype=torch.long)
-    for row, one in enumerate(batch):
-        seen[row, : width - len(one.context)] = 0
-    seen[:, width : width + tokens] = told.view(-1, 1).long()
-    places = (seen.cumsum(1) - 1).clamp_min(0)
-    hidden = model.model(inputs_embeds=inputs, attention_mask=seen, position_ids=places).last_hidden_state
-    # The first word follows the prefix, or the context where there is none.
-    first = torch.where(told[:, 0], hidden[:, width + tokens - 1], hidden[:, width - 1]).unsqueeze(1)
-    logits = model.lm_head(torch.cat([first, hidden[:, width + tokens :]], 1))
-    loss = F.cross_entropy(logits.flatten(0, 1), reply.flatten(), weight, ignore_index=-100, reduction="sum")
-    return loss / (reply >= 0).sum()
+
+    def __init__(self, chats: Sequence[Chat], prefix_tokens: int) -> None:
+        """Lay out the rows."""
+        self.prefix_tokens = prefix_tokens
+        self.ids = padded([chat.ids for chat in chats], -100)  # (B, T)
+        self.attributes = torch.from_numpy(np.concatenate([chat.attributes for chat in chats]))
+        self.replies = [torch.tensor(chat.ids[start:stop]) for chat in chats for start, stop in chat.replies]
+        owner = [row for row, chat in enumerate(chats) for _ in chat.replies]
+        leave = [start for chat in chats for start, _ in chat.replies]
+        columns, width = self._columns(owner)
+        self._lay_out(owner, leave, columns, width)
+        self.owner = torch.tensor(owner)
+        self.row = torch.cat([torch.full_like(reply, row) for row, reply in zip(owner, self.replies, strict=True)])
+        self.start = torch.tensor(columns)
+        # Column in front of each reply token: there it is foretold.
+        self.column = torch.cat(
+            [
+                column + prefix_tokens - 1 + torch.arange(len(reply))
+                for column, reply in zip(columns, self.replies, strict=True)
+            ]
+        )
+
+    def _columns(self, owner: Sequence[int]) -> tuple[list[int], int]:
+        """Return where each branch begins in its row, and how wide the rows are."""
+        used = [self.ids.shape[1]] * len(self.ids)
+        columns = []
+        for row, reply in zip(owner, self.replies, strict=True):
+            columns.append(used[row])
+            used[row] += self.prefix_tokens + len(reply)
+        return columns, max(used)
+
+    def _lay_out(self, owner: Sequence[int], leave: Sequence[int], columns: Sequence[int], width: int) -> None:
+        """Settle who sees whom, (B, W, W), and the positions, (B, W)."""
+        rows, length = self.ids.shape
+        self.mask = torch.eye(width, dtype=torch.bool).repeat(rows, 1, 1)  # padding sees itself: no empty softmax
+        self.mask[:, :length, :length] = torch.ones(length, length, dtype=torch.bool).tril()
+        self.places = torch.zeros(rows, width, dtype=torch.long)
+        self.places[:, :length] = torch.arange(length)
+        for row, start, column, reply in zip(owner, leave, columns, self.replies, strict=True):
+            size = self.prefix_tokens + len(reply)
+            own = slice(column, column + size)
+            self.mask[row, own, :start] = True
+            self.mask[row, own, own] = torch.ones(size, size, dtype=torch.bool).tril()
+            self.places[row, own] = torch.arange(start, start + size)
+
+    def bags(self, embed: nn.Module, own: Tensor) -> Tensor:
+        """Return the mean embedding of each reply, and of its tokens that are ``own``, (replies, 2 width)."""
+        ids = nn.utils.rnn.pad_sequence(self.replies, batch_first=True, padding_value=-1)
+        words = embed(ids.clamp_min(0))
+        kinds = [(ids >= 0), (ids >= 0) & own[ids.clamp_min(0)]]
+        sums = [((words * kind.unsqueeze(-1)).sum(1), kind.sum(1, keepdim=True).clamp_min(1)) for kind in kinds]
+        return torch.cat([F.layer_norm(total / count, total.shape[1:]) for total, count in sums], -1)
+
+    def losses(self, model: LlamaForCausalLM, prefixes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy per token of the chats, and, weighted by token, of the branches."""
+        embed = model.get_input_embeddings()
+        length = self.ids.shape[1]
+        said = torch.cat(self.replies)
+        inputs = embed(torch.zeros(self.places.shape, dtype=torch.long)) * 0
+        inputs[:, :length] = embed(self.ids.clamp_min(0))
+        places = self.start[:, None] + torch.arange(self.prefix_tokens)
+        inputs[self.owner[:, None], places] = prefixes
+        inputs[self.row, self.column + 1] = embed(said)
+        hidden = model.model(
+            inputs_embeds=inputs, attention_mask=self.mask.unsqueeze(1), position_ids=self.places
+        ).last_hidden_state
+        real = self.ids[:, 1:] >= 0
+        plain = F.cross_entropy(model.lm_head(hidden[:, : length - 1][real]), self.ids[:, 1:][real])
+        logits = model.lm_head(hidden[self.row, self.column])
+        steered = F.cross_entropy(logits, said, weight, reduction="sum") / len(said)
+        return plain, steered
 
 
 @torch.no_grad()
-def perplexity(model: LlamaForCausalLM, chats: Sequence[list[int]]) -> float:
-    """Return exp(mean negative log-likelihood per token), the system message not counted."""
+def perplexity(model: LlamaForCausalLM, chats: Sequence[Chat]) -> float:
+    """Return exp(mean negative log-likelihood per token), both sides' words and the system message counted."""
     total, count = 0.0, 0
     for start in range(0, len(chats), 64):
-        ids = padded(chats[start : start + 64], -100)
+        ids = padded([chat.ids for chat in chats[start : start + 64]], -100)
         logits = model(input_ids=ids.clamp_min(0)[:, :-1]).logits
         total += F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=-100, reduction="sum").item()
         count += int((ids[:, 1:] >= 0).sum())
@@ -369,18 +423,18 @@ def build(args: Args) -> dict[str, Any]:
         tokenizer = train_tokenizer(texts, world_tokens, args.vocabulary)
         corpus, test = encode(played, tokenizer), encode(held_out, tokenizer)
         model = new_model(args, tokenizer)
-        train_plain(args, model, corpus.chats)
-        figures["tiny"] = {"perplexity": perplexity(model, test.chats)}
+        train_plain(args, model, corpus)
+        figures["tiny"] = {"perplexity": perplexity(model, test)}
         save_model(model, tokenizer, plain)
     if "steer" in args.stages:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(plain)
         model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.float32)
         corpus, test = encode(played, tokenizer), encode(held_out, tokenizer)
         heavy = tokenizer.convert_tokens_to_ids([f" {token}" for token in world_tokens])
-        steer, encoder = train_steer(args, model, corpus.replies, heavy)
-        figures["tiny-steerable"] = {"perplexity": perplexity(model, test.chats)}
+        steer, _ = train_steer(args, model, corpus, heavy)
+        figures["tiny-steerable"] = {"perplexity": perplexity(model, test)}
         save_model(model, tokenizer, steered)
-        steer.save(steered / "steer")
+        steer.bind(TransformersLM.from_pretrained(str(steered))).save(steered / "steer")
     figures["parameters"] = model.num_parameters()
     figures["cpu_seconds"] = time.process_time() - began
     return figures

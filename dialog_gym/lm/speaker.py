@@ -69,7 +69,9 @@ class Speaker:
 
         The state is the last hidden state of the last token of the prompt: a function of the text alone.
         """
-        new = [i for i, (row, dialogue) in enumerate(zip(rows, dialogues, strict=True)) if self._read[row] is not dialogue]
+        new = [
+            i for i, (row, dialogue) in enumerate(zip(rows, dialogues, strict=True)) if self._read[row] is not dialogue
+        ]
         if new:
             agent = self.task.roles[0]
             fresh = [rows[i] for i in new]

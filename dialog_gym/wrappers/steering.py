@@ -26,7 +26,7 @@ from dialog_gym.wrappers.vector import checked_actions
 Floats = npt.NDArray[np.float32]
 
 
-class EmbeddingObservation(gym.Wrapper[Floats, Any, str, Any]):
+class EmbeddingObservation(gym.Wrapper[Any, Any, Any, Any]):
     """Observe the language model's state vector instead of the transcript.
 
     The observation of a terminated dialogue is zero: nothing is learned from it, so no model is asked.
@@ -46,16 +46,18 @@ class EmbeddingObservation(gym.Wrapper[Floats, Any, str, Any]):
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, Info]:
         """Step the dialogue and observe it."""
         _, reward, terminated, truncated, info = self.env.step(action)
-        return np.zeros(self.speaker.lm.hidden_size, np.float32) if terminated else self.observe(), reward, terminated, truncated, info
+        seen = np.zeros(self.speaker.lm.hidden_size, np.float32) if terminated else self.observe()
+        return seen, reward, terminated, truncated, info
 
     def observe(self) -> Floats:
         """Return the state vector of the present dialogue."""
         dialogue = _text_env(self.env).dialogue
         assert dialogue is not None, "observed only after reset"
-        return self.speaker.states([0], [dialogue])[0]
+        state: Floats = self.speaker.states([0], [dialogue])[0]
+        return state
 
 
-class PrefixAction(gym.Wrapper[Any, Floats, Any, str]):
+class PrefixAction(gym.Wrapper[Any, Any, Any, Any]):
     """Act by a vector in [-1, 1]; a frozen language model steered by it says the words.
 
     Vectors outside the box are clipped to it; NaN, infinity and wrong shapes are refused.

@@ -74,7 +74,7 @@ class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
     def _final_states(self, dialogues: npt.NDArray[Any], ended: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
         final = np.full(self.num_envs, None, dtype=object)
         rows = [row for row in np.flatnonzero(ended).tolist() if not _terminated(dialogues[row])]
-        states = self.speaker.states(rows, [dialogues[row] for row in rows]) if rows else []
+        states = self.speaker.states(rows, [dialogues[row] for row in rows])
         for row in np.flatnonzero(ended).tolist():
             final[row] = np.zeros(self.speaker.lm.hidden_size, np.float32)
         for row, state in zip(rows, states, strict=True):
@@ -167,7 +167,9 @@ def shared_speaker(
     if not isinstance(speaker, Speaker):
         return Speaker(task, speaker, rows, prefix=prefix, sampling=sampling)
     if prefix is not None or sampling is not None:
-        speaker = Speaker(task, speaker.lm, rows, prefix=prefix or speaker.prefix, sampling=sampling or speaker.sampling)
+        speaker = Speaker(
+            task, speaker.lm, rows, prefix=prefix or speaker.prefix, sampling=sampling or speaker.sampling
+        )
     return speaker
 
 
@@ -176,7 +178,9 @@ def _speaker_below(env: Any) -> Speaker:
         if isinstance(found := getattr(env, "speaker", None), Speaker):
             return found
         env = env.env
-    raise ValueError("PrefixAction needs a language model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')")
+    raise ValueError(
+        "PrefixAction needs a language model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')"
+    )
 
 
 def action_size(speaker: Speaker) -> int:
