@@ -22,7 +22,7 @@ class Transplant:
 
     Attributes:
         similarity: Mean token edit similarity of the reply and what its action says elsewhere.
-        chance: The same for the action of some other reply; without control, ``similarity`` is no higher.
+        chance: The same for all other replies; without control, ``similarity`` is no higher.
         correlations: Per attribute, correlation between the reply and what its action says elsewhere.
     """
 
@@ -183,9 +183,17 @@ def _transplant(
     found = np.asarray(encode(originals), np.float32)
     moved = speak(np.roll(found, 1, axis=0))  # context i hears reply i - 1
     wanted = [originals[i - 1] for i in range(count)]
-    others = [originals[i - 2] for i in range(count)]
     similarity = float(np.mean([edit_similarity(a, b) for a, b in zip(moved, wanted, strict=True)]))
-    chance = float(np.mean([edit_similarity(a, b) for a, b in zip(moved, others, strict=True)]))
+    chance = float(
+        np.mean(
+            [
+                edit_similarity(a, originals[j])
+                for i, a in enumerate(moved)
+                for j in range(count)
+                if j != (i - 1) % count
+            ]
+        )
+    )
     correlations: tuple[float, ...] = ()
     if attributes is not None:
         before, after = (np.asarray(attributes(texts), float) for texts in (wanted, moved))

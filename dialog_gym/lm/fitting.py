@@ -129,7 +129,7 @@ class Fitted:
                 "this prefix map was fitted without an encoder: fit 'steer', or 'clone' with informed=True"
             )
         with torch.no_grad():
-            ids = [self.lm.chat.encode_reply(text) for text in replies]
+            ids = [[*self.lm.chat.encode_reply(text), *self.lm.chat.end_of_turn] for text in replies]
             mean, _ = self.encoder(_bags(self.lm, ids), _numbers(self.attributes, replies).to(self.lm.device))
         reach = self.map.reach if isinstance(self.map, CloneMap) else 2.0
         actions: NDArray[np.float32] = (mean / reach).clamp(-1.0, 1.0).float().cpu().numpy()

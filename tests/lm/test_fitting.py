@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.control import control_report, edit_similarity
 from dialog_gym.lm.fitting import (
     Example,
@@ -87,6 +88,17 @@ def test_a_fit_learns_and_leaves_the_model_as_it_was(kind, informed):
     if informed:
         assert fitted.encode(["hello there", ""]).shape == (2, 4)
         assert np.abs(fitted.encode(["hello there"])).max() <= 1
+
+
+def test_a_steerable_model_says_what_was_encoded():
+    replies = ["you have a deal!", "no way, sorry.", "could you do seventy?", "hello there"]
+    chats = [[*chat(1, seed), {"role": "assistant", "content": text}] for seed in range(6) for text in replies]
+    settings = FitSettings(steps=150, batch=16, beta=1e-2, ramp=1, told=1.0, rates=(1e-2, 1e-2, 3e-3))
+    fitted = fit_prefix("steer", lm(), chats, action_size=4, settings=settings, progress=False)
+    for seed in (0, 3):
+        prompts = [chat(1, seed)] * 4
+        steered = fitted.map(fitted.encode(replies), fitted.lm.embed(prompts))
+        assert [reply.text for reply in fitted.lm.generate(prompts, Sampling(24), prefixes=steered)] == replies
 
 
 @pytest.mark.parametrize("kind", ["clone", "steer"])
