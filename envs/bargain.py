@@ -16,15 +16,15 @@ patience or met its hidden deadline of 4 to 8 turns, or the agent said goodbye).
 
 The partner: its hidden type decides what moves it. *warm*: politeness; *tough*: firmness; *analyst*: a
 reason it has not heard yet, plainly said. The rest is mixed or wrong, and wrong moves it back and
-costs patience. The type shows in its phrases alone, of which a fifth (in the note: a tenth) belong to
-another type; between two turns it changes with probability 0.04, unannounced. The partner has a
+costs patience. The type shows in its phrases alone, of which a fifth (in the note: a twentieth) belong
+to another type; between two turns it changes with probability 0.03, unannounced. The partner has a
 *willingness*, the best price for the agent that it would agree to now, at first the agent's limit. A
-right turn moves it about half of the way (to a point beyond its own limit, where it stops), if the
+right turn moves it about 0.6 of the way (to a point beyond its own limit, where it stops), if the
 turn names a price that is new, not absurd and no harder than the price before. A turn that names no
 price or the same again moves it a quarter of that, and costs patience. The price it asks trails its
 willingness, so an offer earns more than agreement.
-Optimum: ``oracle`` earns .83 (it sees the hidden state, but not the chance to come); who infers
-the type and sees nothing hidden .75; the best constant style with new reasons .38.
+Optimum: ``oracle`` earns .88 (it sees the hidden state, but not the chance to come); who infers
+the type and sees nothing hidden .84; the best constant style with new reasons .46.
 ``python -m dialog_gym.envs.bargain`` prints the table of scripted policies.
 
 Scenarios: generated, or ``scenarios=FILE`` in CraigslistBargain's JSON (He et al. 2018,
@@ -56,14 +56,14 @@ TYPES = ("warm", "tough", "analyst")
 RIGHT_STYLE = {"warm": "polite", "tough": "firm", "analyst": "neutral"}
 DISCOUNT = 0.95  # per turn after the first
 WRONG_CUE = 0.2  # share of the partner's phrases that belong to another type
-WRONG_NOTE = 0.1  # the same for the note in the listing, which was written at leisure
-SWITCH = 0.04  # probability that the type changes between two turns
-GAIN = 0.5  # share of the way to REACH * zone that one right turn moves the partner
+WRONG_NOTE = 0.05  # the same for the note in the listing, which was written at leisure
+SWITCH = 0.03  # probability that the type changes between two turns
+GAIN = 0.6  # share of the way to REACH * zone that one right turn moves the partner
 REACH = 1.3  # in zones; beyond 1 so that the limit is reached in finite time
 SHRINK = 0.15  # zones that a wholly wrong turn moves the partner back
-ABSURD = 1.25  # zones; who asks for more (plus one step) insults
+ABSURD = 1.4  # zones; who asks for more (plus one step) insults
 IDLE = 0.25  # weight of a turn that names no price, or the same price again
-REVERSED = 0.5  # weight of a turn that asks for more than the turn before
+REVERSED = 0.8  # weight of a turn that asks for more than the turn before
 FAR = 0.35  # zones between offer and willingness from which the partner says "far"
 
 # QUALITY[type][style][reason]: how well a turn is said, 1 right, negative wrong.
@@ -185,13 +185,13 @@ class Bargain(Task):
         """Return the agent's limit, the partner's, and the price that stands at first.
 
         The buyer agent's limit lies in 80 .. 98, the seller agent's in 50 .. 66, and the zone between
-        the limits in 16 .. 40.
+        the limits in 24 .. 36.
         """
-        zone = 16 + STEP * ((bits & 0xFF) % 13)
+        zone = 24 + STEP * ((bits & 0xFF) % 7)
         if self._sign > 0:
             limit = 80 + STEP * ((bits >> 8 & 0xFF) % 10)
             if target is not None:
-                zone = min(max(limit - target, 16), 40)
+                zone = min(max(limit - target, 24), 36)
             return limit, limit - zone, 100
         limit = 50 + STEP * ((bits >> 8 & 0xFF) % 9)
         return limit, limit + zone, limit - STEP * (1 + (bits >> 16 & 0xFF) % 7)

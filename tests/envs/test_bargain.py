@@ -75,8 +75,8 @@ def test_a_reason_counts_once():
 
 def test_the_same_price_again_and_no_price_earn_little():
     task, dialogue = made()
-    once, _ = step(task, dialogue, "please, $560")
-    gains = [step(task, once, f"please, {text}")[0].state["willing"] for text in ("$580", "$560", "hm", "$540")]
+    once, _ = step(task, dialogue, "please, $540")
+    gains = [step(task, once, f"please, {text}")[0].state["willing"] for text in ("$560", "$540", "hm", "$520")]
     new, same, none, harder = [gain - once.state["willing"] for gain in gains]
     assert 0 < same == none < harder < new
     assert new > 2 * same
@@ -256,10 +256,10 @@ def test_what_how_and_when_all_matter(side):
     task = Bargain(side)
     mean = {name: mean_return(task, policy, range(300))[0] for name, policy in TABLE.items()}
     assert mean["oracle (knows type and limit)"] > 0.8
-    assert 0.68 < mean["infers the type, tuned prices"] < mean["oracle (knows type and limit)"] - 0.05
+    assert 0.75 < mean["infers the type, tuned prices"] < mean["oracle (knows type and limit)"] - 0.02
     for name, value in mean.items():
         if name.startswith(("constant", "random")):
-            assert value < 0.45, name
+            assert value < 0.5, name
         if "accept" in name and "knows" not in name:
             assert value < 0.25, name
     assert mean["knows the type, no price 3 turns, then accept"] < 0.2
