@@ -161,6 +161,10 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def session(self, rows: int) -> Session:
-        """Return a memory for ``rows`` chats that go on from call to call."""
+    def session(self, rows: int, *, mean: bool = False) -> Session:
+        """Return a memory for ``rows`` chats that go on from call to call.
+
+        With ``mean``, ``Session.read`` returns (n, 2 * hidden_size): the state, and the mean of the last hidden
+        states of all tokens of the prompt, which tells more of what was said long ago.
+        """
         ...

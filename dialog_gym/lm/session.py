@@ -29,12 +29,14 @@ class TransformersSession:
     since the next prompt contains it without the prefix; an unsteered reply stays for the next ``read``.
     """
 
-    def __init__(self, lm: TransformersLM, rows: int) -> None:
-        """Open a session for ``rows`` chats."""
+    def __init__(self, lm: TransformersLM, rows: int, *, mean: bool = False) -> None:
+        """Open a session for ``rows`` chats; with ``mean``, ``read`` also tells the mean of all states."""
         if rows < 1:
             raise ValueError(f"a session needs at least one row, got {rows}")
         self.lm = lm
         self.rows = rows
+        self.mean = mean
+        self._sums: list[dict[int, Tensor]] = [{} for _ in range(rows)]  # of all states, by number of tokens
         self._cache = KeyValueCache(rows)
         self._ids: list[list[int]] = [[] for _ in range(rows)]  # what the cache holds
         self._lengths = [0] * rows  # tokens of the prompt last read, 0 if none
@@ -42,7 +44,7 @@ class TransformersSession:
 
     @torch.inference_mode()
     def read(self, rows: Sequence[int], prompts: Sequence[Messages]) -> NDArray[np.float32]:
-        """Read one prompt in each of ``rows``; return the states, (n, hidden_size).
+        """Read one prompt in each of ``rows``; return the states, (n, hidden_size), or with the means (n, 2 ...).
 
         Raises:
             ValueError: A row is unknown or named twice, a prompt is malformed or longer than the model can read.
@@ -51,13 +53,15 @@ class TransformersSession:
         if len(prompts) != len(rows):
             raise ValueError(f"expected one prompt per row, got {len(prompts)} prompts for {len(rows)} rows")
         if not rows:
-            return np.zeros((0, self.lm.hidden_size), np.float32)
+            return np.zeros((0, self.lm.hidden_size * (1 + self.mean)), np.float32)
         tokens = self.lm.encode(prompts)
         kept = [min(_common(self._ids[row], new), len(new) - 1) for row, new in zip(rows, tokens, strict=True)]
+        if self.mean:  # go on from where the sum of the states is known
+            kept = [max((n for n in self._sums[row] if n <= k), default=0) for row, k in zip(rows, kept, strict=True)]
         for row, count in zip(rows, kept, strict=True):  # should the pass be interrupted, the rest is not trusted
             self._lengths[row] = 0
             del self._ids[row][count:]
-        states = np.zeros((len(rows), self.lm.hidden_size), np.float32)
+        states = np.zeros((len(rows), self.lm.hidden_size * (1 + self.mean)), np.float32)
         padding = 1024 if self.lm.device.type == "cpu" else 16384
         for part in _parts([len(new) - count for new, count in zip(tokens, kept, strict=True)], padding):
             states[part] = self._feed([rows[i] for i in part], [tokens[i] for i in part], [kept[i] for i in part])
@@ -106,10 +110,13 @@ class TransformersSession:
             self._logits = None
         for row in range(self.rows) if rows is None else self._check_rows(rows):
             self._ids[row] = []
+            self._sums[row] = {}
             self._lengths[row] = 0
 
     def _feed(self, rows: list[int], tokens: list[list[int]], kept: list[int]) -> NDArray[np.float32]:
-        logits, states = self.lm.prefill(self._cache, rows, tokens, kept)
+        logits, states, sums = self.lm.prefill(self._cache, rows, tokens, kept)
+        if self.mean:
+            states = torch.cat([states.float(), self._means(rows, tokens, kept, sums)], 1)
         if self._logits is None:
             self._logits = logits.new_zeros(self.rows, logits.shape[-1])
         self._logits[torch.tensor(rows, device=logits.device)] = logits[:, -1]
@@ -118,6 +125,18 @@ class TransformersSession:
             self._lengths[row] = len(new)
         found: NDArray[np.float32] = states.float().cpu().numpy()
         return found
+
+    def _means(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], kept: Sequence[int], sums: Tensor
+    ) -> Tensor:
+        """Return the mean state of each prompt, (n, hidden_size), and note its sum for the next read."""
+        means = []
+        for row, ids, count, new in zip(rows, tokens, kept, sums, strict=True):
+            known = {n: total for n, total in self._sums[row].items() if n <= count}
+            total = known[count] + new if count else new
+            self._sums[row] = {**known, len(ids): total}
+            means.append(total / len(ids))
+        return torch.stack(means)
 
     def _write_from_end(
         self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor | None
@@ -153,7 +172,7 @@ class TransformersSession:
     ) -> list[Generation]:
         tokens = [self._ids[row] for row in rows]
         cache = KeyValueCache(len(rows))
-        logits, _ = self.lm.prefill(cache, range(len(rows)), tokens, [0] * len(rows), prefix=prefix)
+        logits, _, _ = self.lm.prefill(cache, range(len(rows)), tokens, [0] * len(rows), prefix=prefix)
         lengths = [len(ids) + prefix.shape[1] for ids in tokens]
         return self.lm.generations(Decoder(self.lm, cache, lengths, sampling, uniform).run(logits[:, -1]))
 

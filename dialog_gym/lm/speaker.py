@@ -27,6 +27,7 @@ class Speaker:
         lm: The language model.
         prefix: Maps a vector action to prefix embeddings; None speaks unsteered.
         sampling: How replies are sampled; the random numbers come from (dialogue seed, turn).
+        state_size: Length of a state vector.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Speaker:
         *,
         prefix: PrefixMap | str | None = None,
         sampling: Sampling | None = None,
+        state: str = "last+mean",
     ) -> None:
         """Speak for the agent of ``task``.
 
@@ -46,6 +48,8 @@ class Speaker:
             rows: How many dialogues there are.
             prefix: A prefix map, or its name or folder (``dialog_gym.lm.load_prefix``).
             sampling: Default: greedy, at most 32 tokens.
+            state: ``"last"``: what ``states`` tells is the last hidden state of the last token; ``"last+mean"``:
+                that, and the mean over all tokens, which knows more of what was said long ago.
 
         Raises:
             ValueError: The model cannot do what is asked, or the map belongs to another model.
@@ -60,14 +64,18 @@ class Speaker:
                 "vectors needs; use a transformers model ('tiny-steerable', 'hf:NAME_OR_PATH')"
             )
         self.sampling = sampling or Sampling()
-        self.session = self.lm.session(rows)
-        self._states = np.zeros((rows, self.lm.hidden_size), np.float32)
+        if state not in ("last", "last+mean"):
+            raise ValueError(f"state must be 'last' or 'last+mean', got {state!r}")
+        self.session = self.lm.session(rows, mean=state == "last+mean")
+        self.state_size = self.lm.hidden_size * (1 + (state == "last+mean"))
+        self._states = np.zeros((rows, self.state_size), np.float32)
         self._read: list[Dialogue | None] = [None] * rows
 
     def states(self, rows: Sequence[int], dialogues: Sequence[Dialogue]) -> Floats:
-        """Return the model's state before each reply, shape ``(len(rows), hidden_size)``.
+        """Return the model's state before each reply, shape ``(len(rows), state_size)``.
 
-        The state is the last hidden state of the last token of the prompt: a function of the text alone.
+        A function of the text alone: the last hidden state of the last token of the prompt, and with
+        ``"last+mean"`` the mean of the last hidden states of all its tokens behind it.
         """
         new = [
             i for i, (row, dialogue) in enumerate(zip(rows, dialogues, strict=True)) if self._read[row] is not dialogue
@@ -94,7 +102,7 @@ class Speaker:
         if actions is not None:
             if self.prefix is None:
                 raise ValueError("this speaker has no prefix map to turn actions into prefixes; give it prefix=...")
-            prefixes = self.prefix(actions, states)
+            prefixes = self.prefix(actions, states[:, : self.lm.hidden_size])
         seeds = [dialogue.draws("speech").bits() >> 1 for dialogue in dialogues]
         position = "end" if self.prefix is None else self.prefix.position
         said = self.session.write(rows, self.sampling, prefixes=prefixes, seeds=seeds, position=position)

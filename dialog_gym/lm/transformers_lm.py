@@ -71,6 +71,7 @@ class TransformersLM:
         self.counts = Counts()
         self._embeddings: torch.nn.Module = model.get_input_embeddings()
         self._head: torch.nn.Module = model.get_output_embeddings()
+        self._decoder: torch.nn.Module = model.get_decoder()
         self._check_architecture()
         vocabulary, self.hidden_size = cast(Tensor, self._head.weight).shape
         self.embedding_size = self.embedding_matrix.shape[1]
@@ -125,9 +126,9 @@ class TransformersLM:
         """The input embeddings, (vocabulary, embedding size)."""
         return cast(Tensor, self._embeddings.weight)
 
-    def session(self, rows: int) -> TransformersSession:
-        """Return a memory for ``rows`` chats that go on from call to call."""
-        return TransformersSession(self, rows)
+    def session(self, rows: int, *, mean: bool = False) -> TransformersSession:
+        """Return a memory for ``rows`` chats that go on from call to call; ``mean`` as in ``LanguageModel``."""
+        return TransformersSession(self, rows, mean=mean)
 
     def generate(
         self,
@@ -170,7 +171,7 @@ class TransformersLM:
         self.check_length(max(map(len, tokens)))
         keep = 1 + max(map(len, replies))
         rows = range(len(prompts))
-        logits, _ = self.prefill(KeyValueCache(len(tokens)), rows, tokens, [0] * len(tokens), keep=keep)
+        logits, _, _ = self.prefill(KeyValueCache(len(tokens)), rows, tokens, [0] * len(tokens), keep=keep)
         targets = torch.zeros((len(tokens), keep - 1), dtype=torch.long)
         for row, reply in enumerate(replies):
             targets[row, keep - 1 - len(reply) :] = torch.tensor(reply, dtype=torch.long)
@@ -250,13 +251,14 @@ class TransformersLM:
         *,
         keep: int = 1,
         prefix: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Feed ``tokens[i][kept[i]:]`` to row ``rows[i]`` of ``cache``, which holds the first ``kept[i]`` of them.
 
         With ``prefix`` (n, P, embedding size; nothing kept), its embeddings go in after a BOS.
 
         Returns:
-            Logits behind the last ``keep`` tokens of each row, (n, keep, vocabulary), and the state at the last.
+            Logits behind the last ``keep`` tokens of each row, (n, keep, vocabulary), the state at the last, and
+            the sum of the states of all tokens fed, each (n, hidden size).
         """
         if prefix is not None:
             hole = [0] * prefix.shape[1]
@@ -277,11 +279,13 @@ class TransformersLM:
             embedded[torch.arange(len(at))[:, None], columns] = prefix
             inputs = {"embeddings": embedded}
         states: list[Tensor] = []
-        hook = self._head.register_forward_pre_hook(lambda _, args: states.append(args[0][:, -1]))
+        hook = self._decoder.register_forward_hook(lambda _module, _inputs, output: states.append(output[0]))
         try:
-            return self.forward(cache, self.clamp(positions), masks, keep=keep, **inputs), states[-1]
+            logits = self.forward(cache, self.clamp(positions), masks, keep=keep, **inputs)
         finally:
             hook.remove()
+        real = (positions >= 0).unsqueeze(-1)
+        return logits, states[-1][:, -1], (states[-1].float() * real).sum(1)
 
     def forward(
         self,

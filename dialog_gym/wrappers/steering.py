@@ -36,7 +36,7 @@ class EmbeddingObservation(gym.Wrapper[Any, Any, Any, Any]):
         """Observe through ``speaker``, or through a new one made of a language model or its spec."""
         super().__init__(env)
         self.speaker = speaker if isinstance(speaker, Speaker) else Speaker(_text_env(env).task, speaker)
-        self.observation_space = Box(-np.inf, np.inf, (self.speaker.lm.hidden_size,), np.float32)
+        self.observation_space = Box(-np.inf, np.inf, (self.speaker.state_size,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
         """Begin a new dialogue and observe it."""
@@ -46,7 +46,7 @@ class EmbeddingObservation(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, Info]:
         """Step the dialogue and observe it."""
         _, reward, terminated, truncated, info = self.env.step(action)
-        seen = np.zeros(self.speaker.lm.hidden_size, np.float32) if terminated else self.observe()
+        seen = np.zeros(self.speaker.state_size, np.float32) if terminated else self.observe()
         return seen, reward, terminated, truncated, info
 
     def observe(self) -> Floats:
@@ -150,6 +150,7 @@ def make_prefix_env(
     *,
     lm: LanguageModel | str = "tiny-steerable",
     prefix: PrefixMap | str = "steer",
+    state: str = "last+mean",
     temperature: float = 0.0,
     max_tokens: int = 32,
     render_mode: str | None = None,
@@ -161,13 +162,14 @@ def make_prefix_env(
         task: ``"module:Class"`` of the task; ``settings`` are its arguments.
         lm: The frozen language model that speaks, or its spec.
         prefix: The prefix map: ``"steer"``, ``"pca"``, ``"clone"``, a folder, or a map.
+        state: What is observed, ``"last+mean"`` or ``"last"`` (as in the paper), see ``Speaker``.
         temperature: 0 speaks greedily.
         max_tokens: Longest reply, in tokens.
         render_mode: As in ``DialogueEnv``.
         settings: Arguments of the task.
     """
     env = DialogueEnv(load_task(task, settings), render_mode=render_mode)
-    speaker = Speaker(env.task, lm, prefix=prefix, sampling=Sampling(max_tokens, temperature))
+    speaker = Speaker(env.task, lm, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state)
     return PrefixEnv(PrefixAction(EmbeddingObservation(env, speaker), speaker))
 
 
@@ -177,6 +179,7 @@ def make_prefix_vector_env(
     *,
     lm: LanguageModel | str = "tiny-steerable",
     prefix: PrefixMap | str = "steer",
+    state: str = "last+mean",
     temperature: float = 0.0,
     max_tokens: int = 32,
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -187,7 +190,7 @@ def make_prefix_vector_env(
     env = DialogueVectorEnv(
         load_task(task, settings), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode
     )
-    speaker = Speaker(env.task, lm, num_envs, prefix=prefix, sampling=Sampling(max_tokens, temperature))
+    speaker = Speaker(env.task, lm, num_envs, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state)
     return vector.PrefixAction(vector.EmbeddingObservation(env, speaker), speaker)
 
 

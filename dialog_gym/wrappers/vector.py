@@ -33,7 +33,7 @@ class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
         super().__init__(env)
         made = isinstance(speaker, Speaker)
         self.speaker: Speaker = speaker if made else Speaker(text_env(env).task, speaker, env.num_envs)  # type: ignore[assignment, arg-type]
-        size = self.speaker.lm.hidden_size
+        size = self.speaker.state_size
         self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._states = np.zeros((env.num_envs, size), np.float32)
@@ -76,7 +76,7 @@ class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
         rows = [row for row in np.flatnonzero(ended).tolist() if not _terminated(dialogues[row])]
         states = self.speaker.states(rows, [dialogues[row] for row in rows])
         for row in np.flatnonzero(ended).tolist():
-            final[row] = np.zeros(self.speaker.lm.hidden_size, np.float32)
+            final[row] = np.zeros(self.speaker.state_size, np.float32)
         for row, state in zip(rows, states, strict=True):
             final[row] = state
         return final
@@ -179,7 +179,7 @@ def _speaker_below(env: Any) -> Speaker:
             return found
         env = env.env
     raise ValueError(
-        "PrefixAction needs a language model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')"
+        "PrefixAction needs a model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')"
     )
 
 

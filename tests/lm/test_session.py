@@ -318,3 +318,20 @@ def test_the_model_is_frozen_and_global_randomness_untouched():
     state = torch.random.get_rng_state()
     model.generate([chat(1)], Sampling(5, temperature=1.0), seeds=[3])
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_states_are_those_of_a_fresh_reading_whatever_was_rewound(kind: str) -> None:
+    model = lm(kind)
+    size = model.hidden_size
+    session = model.session(2, mean=True)
+    for turns in ((1, 3), (3, 5), (2, 5), (4, 7), (0, 1)):
+        prompts = [chat(turns[0], 1), chat(turns[1], 2)]
+        states = session.read([0, 1], prompts)
+        ids = model.encode(prompts)
+        for row, tokens_ in enumerate(ids):
+            with torch.no_grad():
+                hidden = model.model.get_decoder()(torch.tensor([tokens_]))[0][0].numpy()
+            assert_close(states[row, :size], hidden[-1])
+            assert_close(states[row, size:], hidden.mean(0))
+        session.write([0, 1], Sampling(max_tokens=3))  # an unsteered reply stays in the cache, its states do not
