@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dialog_gym.errors import unknown
-from dialog_gym.render import _visible as visible
+from dialog_gym.render import visible
 from dialog_gym.rollout import Evaluation
 
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]

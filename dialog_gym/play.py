@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dialog_gym.dialogue import Dialogue, Json
 from dialog_gym.env import DialogueEnv, advance
-from dialog_gym.render import _visible as visible
+from dialog_gym.render import visible
 from dialog_gym.task import Task
 
 COMMANDS = {

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from dialog_gym import baselines, checkpoint
 from dialog_gym.baselines import Trial
-from dialog_gym.render import _visible as visible
+from dialog_gym.render import visible
 from dialog_gym.rollout import Episode, Evaluation, Policy, constant_policy, normalise
 
 ENV = "dialog_gym/BargainPrefix-v0"

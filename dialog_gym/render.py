@@ -16,7 +16,7 @@ def as_text(dialogue: Dialogue, hint: str = "") -> str:
     margin = max(map(len, dialogue.roles)) + 3
     for role, text in dialogue.turns:
         name = f"{'> ' if role == agent else '  '}{role}".ljust(margin)
-        lines += _wrapped(_visible(text) or "(says nothing)", name)
+        lines += _wrapped(visible(text) or "(says nothing)", name)
     return "\n".join([*lines, "", f"  {_status(dialogue)}"])
 
 
@@ -48,6 +48,6 @@ def _wrapped(text: str, first: str) -> list[str]:
     return [(first if i == 0 else rest) + line for i, line in enumerate(lines)]
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Replace control characters, so that a transcript cannot move the cursor of who reads it."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

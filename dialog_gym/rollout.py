@@ -219,9 +219,14 @@ def evaluate(
 
 
 def _with_bar(played: Iterator[tuple[int, Episode]], total: int, title: str) -> Iterator[tuple[int, Episode]]:
-    from rich.progress import track
+    from dialog_gym.tracking import progress_bar
 
-    yield from track(played, description=title, total=total, transient=True)
+    with progress_bar(title, total) as update:
+        earned = 0.0
+        for done, (k, episode) in enumerate(played, 1):
+            earned += episode.total
+            update(done, {"eval/return": earned / done})
+            yield k, episode
 
 
 def oracle_policy(env: VectorEnv[Any, Any, Any]) -> Policy:

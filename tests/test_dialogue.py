@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.toy import GuessTask
 
 from dialog_gym.dialogue import Dialogue, Draws, Scenario, Turn
 from dialog_gym.env import advance, begin
+from tests.toy import GuessTask
 
 TEXT = st.text(max_size=40)  # Unicode without lone surrogates
 
@@ -63,7 +63,9 @@ def test_bad_json_says_what_was_expected(bad):
         Dialogue.from_json(bad)
 
 
-@given(seed=st.integers(0, 2**53), texts=st.lists(st.sampled_from(["0", "1", "2", "what?", ""]), min_size=2, max_size=4))
+@given(
+    seed=st.integers(0, 2**53), texts=st.lists(st.sampled_from(["0", "1", "2", "what?", ""]), min_size=2, max_size=4)
+)
 def test_fork_and_json_continue_identically(seed, texts):
     task = GuessTask()
     original = begin(task, seed)
@@ -97,5 +99,17 @@ def test_draws_are_uniform_enough():
 
 
 def test_keys_of_any_size_and_sign_differ():
-    keys = [(0,), (1,), (-1,), (2**64,), (2**64 + 1,), (2**200,), ("",), ("0",), (0, 0), (0, 1), (1, 0)]
+    keys: list[tuple[int | str, ...]] = [
+        (0,),
+        (1,),
+        (-1,),
+        (2**64,),
+        (2**64 + 1,),
+        (2**200,),
+        ("",),
+        ("0",),
+        (0, 0),
+        (0, 1),
+        (1, 0),
+    ]
     assert len({Draws(*key).bits() for key in keys}) == len(keys)

@@ -11,10 +11,10 @@ from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.toy import GuessTask, Hits
 
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv
 from dialog_gym.errors import DialogueOverError
+from tests.toy import GuessTask, Hits
 
 SAY = st.sampled_from(["0", "1", "2", "3", "what?", "WHAT", "", "bye", "Grüße 🙂"])
 
@@ -157,12 +157,12 @@ def test_two_resets_leave_no_trace_of_the_first_episode():
 
 def test_global_random_state_is_untouched():
     np.random.seed(3)  # noqa: NPY002 - the global state is the subject
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
     env = DialogueVectorEnv(GuessTask(), 2)
     env.reset(seed=0)
     env.step(["a", "b"])
     env.action_space.sample()
-    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(before, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
 
 
 def test_terminated_on_success_truncated_on_the_last_turn_and_never_both():
@@ -193,6 +193,7 @@ def test_resume_from_a_dialogue_or_play_a_scenario():
     env, other = DialogueEnv(GuessTask()), DialogueEnv(GuessTask())
     env.reset(seed=9)
     env.step("what?")
+    assert env.dialogue is not None
     saved = json.loads(json.dumps(env.dialogue.to_json()))
     other.reset(options={"dialogue": saved})
     assert env.step("why?") == other.step("why?")
@@ -252,7 +253,7 @@ class TestBadInput:
         assert info["turn"] == 1
         json.dumps(info["dialogue"].to_json()).encode()
         observation.encode("utf-8")
-        assert "\x1b" not in env.render()
+        assert "\x1b" not in str(env.render())
 
     @pytest.mark.parametrize("rows", [1, 3])
     def test_a_bad_row_is_named_and_no_row_moves(self, rows):
@@ -260,16 +261,17 @@ class TestBadInput:
         env.reset(seed=0)
         before = list(env.dialogues)
         with pytest.raises(TypeError, match=rf"actions\[{rows - 1}\] must be"):
-            env.step([*["a"] * (rows - 1), 7])
+            env.step([*["a"] * (rows - 1), 7])  # type: ignore[list-item]
         with pytest.raises(ValueError, match=f"expected {rows} actions, one per dialogue, got {rows + 1}"):
             env.step(["a"] * (rows + 1))
         assert env.dialogues == before
 
     def test_step_before_reset_and_after_the_end(self):
         env, batch = DialogueEnv(GuessTask()), DialogueVectorEnv(GuessTask(), 2)
-        for other, word in ((env, "a"), (batch, ["a", "a"])):
-            with pytest.raises(DialogueOverError, match="has not begun; call reset"):
-                other.step(word)
+        with pytest.raises(DialogueOverError, match="has not begun; call reset"):
+            env.step("a")
+        with pytest.raises(DialogueOverError, match="has not begun; call reset"):
+            batch.step(["a", "a"])
         env.reset(seed=0)
         env.step("bye")
         with pytest.raises(DialogueOverError, match=r"has ended \(left\); call reset"):
@@ -305,13 +307,13 @@ def test_render_shows_what_a_person_wants_to_see(capsys):
     env = DialogueEnv(GuessTask(), render_mode="ansi")
     env.reset(seed=0)
     env.step("what?")
-    text = env.render()
+    text = str(env.render())
     assert "> agent   what?" in text
     assert "Name it." in text
     assert "It is" not in text, "the partner's secret is not shown"
     assert "turn 1, going on" in text
     env.step("bye")
-    assert "ended after turn 2: left, goal not reached" in env.render()
+    assert "ended after turn 2: left, goal not reached" in str(env.render())
     human = DialogueEnv(GuessTask(), render_mode="human")
     human.reset(seed=0)
     human.step("[bold]what?")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -176,7 +176,7 @@ def _chat(task: Task, dialogue: Dialogue, role: str, tokenizer: PreTrainedTokeni
 
 def new_model(args: Args, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Return an untrained Llama."""
-    end, pad = (tokenizer.convert_tokens_to_ids(token) for token in (END, PAD))
+    end, pad = (cast(int, tokenizer.convert_tokens_to_ids(token)) for token in (END, PAD))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=args.width,
@@ -261,7 +261,7 @@ class ReplyEncoder(nn.Module):
         )
         self.skip = nn.Linear(seen, size, bias=False)
         with torch.no_grad():  # codes begin nearly free of noise, or nobody learns to listen
-            self.net[-1].bias[size:] = -4.0
+            cast(nn.Linear, self.net[-1]).bias[size:] = -4.0
 
     def forward(self, bags: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of z, each (B, size)."""
@@ -281,7 +281,8 @@ def train_steer(
     """Tune ``model`` together with a prefix map, so that z says what the reply says."""
     generator = torch.Generator().manual_seed(args.seed + 2)
     rng = np.random.default_rng([args.seed, 2])
-    steer = SteerMap.new(model.get_input_embeddings().weight, args.action_size, args.prefix_tokens, seed=args.seed)
+    table = cast(nn.Embedding, model.get_input_embeddings()).weight
+    steer = SteerMap.new(table, args.action_size, args.prefix_tokens, seed=args.seed)
     torch.manual_seed(args.seed + 3)
     told = [chat for chat in chats if chat.replies]
     attributes = torch.from_numpy(np.concatenate([chat.attributes for chat in told]))

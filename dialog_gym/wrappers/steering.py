@@ -132,7 +132,7 @@ class PrefixEnv(gym.Env[Floats, Floats]):
         """Begin a new dialogue; ``options`` as in ``DialogueEnv``."""
         return self.env.reset(seed=seed, options=options)
 
-    def step(self, action: Floats) -> tuple[Floats, Any, bool, bool, Info]:  # type: ignore[override]
+    def step(self, action: Floats) -> tuple[Floats, Any, bool, bool, Info]:
         """Say what ``action`` makes the model say, and hear the answer."""
         return self.env.step(action)
 
