@@ -36,7 +36,7 @@ class EmbeddingObservation(gym.Wrapper[Any, Any, Any, Any]):
         """Observe through ``speaker``, or through a new one made of a language model or its spec."""
         super().__init__(env)
         self.speaker = speaker if isinstance(speaker, Speaker) else Speaker(_text_env(env).task, speaker)
-        self.observation_space = Box(-np.inf, np.inf, (self.speaker.state_size,), np.float32)
+        self.observation_space = vector.state_space(self.speaker)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
         """Begin a new dialogue and observe it."""
@@ -119,14 +119,21 @@ class PrefixEnv(gym.Env[Floats, Floats]):
         """The task being played."""
         return self.env.unwrapped.task  # type: ignore[attr-defined]
 
-    @property
-    def np_random(self) -> np.random.Generator:
-        """The generator that seeds the dialogues."""
-        return self.env.unwrapped.np_random
+    @property  # the generator that seeds the dialogues is that of the environment below, as is its seed
+    def _np_random(self) -> np.random.Generator | None:  # type: ignore[override]
+        return self.env.unwrapped._np_random
 
-    @np_random.setter
-    def np_random(self, value: np.random.Generator) -> None:
-        self.env.unwrapped.np_random = value
+    @_np_random.setter
+    def _np_random(self, value: np.random.Generator | None) -> None:
+        self.env.unwrapped._np_random = value
+
+    @property
+    def _np_random_seed(self) -> int | None:  # type: ignore[override]
+        return self.env.unwrapped._np_random_seed
+
+    @_np_random_seed.setter
+    def _np_random_seed(self, value: int | None) -> None:
+        self.env.unwrapped._np_random_seed = value
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
         """Begin a new dialogue; ``options`` as in ``DialogueEnv``."""

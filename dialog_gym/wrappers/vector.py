@@ -33,10 +33,9 @@ class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
         super().__init__(env)
         made = isinstance(speaker, Speaker)
         self.speaker: Speaker = speaker if made else Speaker(text_env(env).task, speaker, env.num_envs)  # type: ignore[assignment, arg-type]
-        size = self.speaker.state_size
-        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_observation_space = state_space(self.speaker)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-        self._states = np.zeros((env.num_envs, size), np.float32)
+        self._states = np.zeros((env.num_envs, self.speaker.state_size), np.float32)
 
     def reset(self, *, seed: Any = None, options: Info | None = None) -> tuple[Floats, Info]:
         """Begin dialogues anew and observe them."""
@@ -181,6 +180,12 @@ def _speaker_below(env: Any) -> Speaker:
     raise ValueError(
         "PrefixAction needs a model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')"
     )
+
+
+def state_space(speaker: Speaker) -> Box:
+    """Return the space of state vectors: all of finite numbers, whatever the model is."""
+    limit = float(np.finfo(np.float32).max)
+    return Box(-limit, limit, (speaker.state_size,), np.float32)
 
 
 def action_size(speaker: Speaker) -> int:
