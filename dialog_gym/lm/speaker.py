@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm import load, load_prefix
 from dialog_gym.lm.base import LanguageModel, Sampling
-from dialog_gym.lm.prefix import PrefixMap
+from dialog_gym.lm.prefix import Fingerprinted, PrefixMap
 from dialog_gym.task import Task
 
 Floats = npt.NDArray[np.float32]
@@ -24,7 +25,9 @@ class Speaker:
     the sampling settings, not on the other rows.
 
     Attributes:
+        task: What is played.
         lm: The language model.
+        rows: How many dialogues there are.
         prefix: Maps a vector action to prefix embeddings; None speaks unsteered.
         sampling: How replies are sampled; the random numbers come from (dialogue seed, turn).
         state_size: Length of a state vector.
@@ -56,13 +59,8 @@ class Speaker:
         """
         self.task = task
         self.lm = load(lm) if isinstance(lm, str) else lm
-        self.prefix = load_prefix(prefix, self.lm) if isinstance(prefix, str) else prefix
-        needed = {"state"} | ({"prefix"} if self.prefix is not None else set())
-        if missing := needed - self.lm.supports:
-            raise ValueError(
-                f"language model {self.lm.name!r} gives no {' and no '.join(sorted(missing))}, which steering by "
-                "vectors needs; use a transformers model ('tiny-steerable', 'hf:NAME_OR_PATH')"
-            )
+        self.prefix = _map_for(self.lm, prefix)
+        self.rows = rows
         self.sampling = sampling or Sampling()
         if state not in ("last", "last+mean"):
             raise ValueError(f"state must be 'last' or 'last+mean', got {state!r}")
@@ -70,6 +68,17 @@ class Speaker:
         self.state_size = self.lm.hidden_size * (1 + (state == "last+mean"))
         self._states = np.zeros((rows, self.state_size), np.float32)
         self._read: list[Dialogue | None] = [None] * rows
+
+    def steered(self, prefix: PrefixMap | str | None = None, sampling: Sampling | None = None) -> Speaker:
+        """Return a speaker with another map or other sampling that shares this one's session and caches.
+
+        Raises:
+            ValueError: The model cannot be steered, or the map belongs to another model.
+        """
+        other = copy(self)
+        other.prefix = self.prefix if prefix is None else _map_for(self.lm, prefix)
+        other.sampling = sampling or self.sampling
+        return other
 
     def states(self, rows: Sequence[int], dialogues: Sequence[Dialogue]) -> Floats:
         """Return the model's state before each reply, shape ``(len(rows), state_size)``.
@@ -84,6 +93,8 @@ class Speaker:
             agent = self.task.roles[0]
             fresh = [rows[i] for i in new]
             prompts = [self.task.messages(dialogues[i], agent) for i in new]
+            # A new episode shares nothing with the last one, not even rounding.
+            self.session.forget([rows[i] for i in new if _begins(self._read[rows[i]], dialogues[i])])
             self._states[fresh] = self.session.read(fresh, prompts)
             for i in new:
                 self._read[rows[i]] = dialogues[i]
@@ -112,4 +123,23 @@ class Speaker:
     def forget(self) -> None:
         """Drop all caches; what follows is computed from the text again."""
         self.session.forget()
-        self._read = [None] * len(self._read)
+        self._read[:] = [None] * self.rows
+
+
+def _map_for(lm: LanguageModel, prefix: PrefixMap | str | None) -> PrefixMap | None:
+    needed = {"state"} if prefix is None else {"state", "prefix"}
+    if missing := needed - lm.supports:
+        raise ValueError(
+            f"language model {lm.name!r} gives no {' and no '.join(sorted(missing))}, which steering by vectors "
+            "needs; use a transformers model ('tiny-steerable', 'hf:NAME_OR_PATH')"
+        )
+    if isinstance(prefix, str):
+        return load_prefix(prefix, lm)
+    if prefix is not None and prefix.fingerprint is not None and isinstance(lm, Fingerprinted):
+        prefix.check(lm)
+    return prefix
+
+
+def _begins(before: Dialogue | None, dialogue: Dialogue) -> bool:
+    """Return whether ``dialogue`` is not of the episode last read in its row."""
+    return before is None or before.seed != dialogue.seed or not dialogue.turn

@@ -35,7 +35,7 @@ class EmbeddingObservation(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[str, Any], speaker: Speaker | LanguageModel | str) -> None:
         """Observe through ``speaker``, or through a new one made of a language model or its spec."""
         super().__init__(env)
-        self.speaker = speaker if isinstance(speaker, Speaker) else Speaker(_text_env(env).task, speaker)
+        self.speaker = vector.speaker_for(speaker, _text_env(env).task, 1)
         self.observation_space = vector.state_space(self.speaker)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
@@ -120,7 +120,7 @@ class PrefixEnv(gym.Env[Floats, Floats]):
         return self.env.unwrapped.task  # type: ignore[attr-defined]
 
     @property  # the generator that seeds the dialogues is that of the environment below, as is its seed
-    def _np_random(self) -> np.random.Generator | None:  # type: ignore[override]
+    def _np_random(self) -> np.random.Generator | None:
         return self.env.unwrapped._np_random
 
     @_np_random.setter
@@ -128,7 +128,7 @@ class PrefixEnv(gym.Env[Floats, Floats]):
         self.env.unwrapped._np_random = value
 
     @property
-    def _np_random_seed(self) -> int | None:  # type: ignore[override]
+    def _np_random_seed(self) -> int | None:
         return self.env.unwrapped._np_random_seed
 
     @_np_random_seed.setter

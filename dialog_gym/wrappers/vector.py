@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Text
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
@@ -31,8 +31,7 @@ class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
     def __init__(self, env: VectorEnv[Any, Any, Any], speaker: Speaker | LanguageModel | str) -> None:
         """Observe through ``speaker``, or through a new one made of a language model or its spec."""
         super().__init__(env)
-        made = isinstance(speaker, Speaker)
-        self.speaker: Speaker = speaker if made else Speaker(text_env(env).task, speaker, env.num_envs)  # type: ignore[assignment, arg-type]
+        self.speaker = speaker_for(speaker, text_env(env).task, env.num_envs)
         self.single_observation_space = state_space(self.speaker)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._states = np.zeros((env.num_envs, self.speaker.state_size), np.float32)
@@ -159,15 +158,30 @@ def shared_speaker(
     """Return the speaker a ``PrefixAction`` over ``env`` speaks through.
 
     Raises:
-        ValueError: There is none, or it has no prefix map.
+        TypeError: ``env`` is steered already.
+        ValueError: There is none, or it is for fewer rows.
     """
+    space = env.action_space if isinstance(env, gym.Env) else env.single_action_space
+    if not isinstance(space, Text):
+        raise TypeError(f"PrefixAction says words to the environment it wraps; the actions of this one are {space}")
     if speaker is None:
         speaker = _speaker_below(env)
-    if not isinstance(speaker, Speaker):
+    elif not isinstance(speaker, Speaker):
         return Speaker(task, speaker, rows, prefix=prefix, sampling=sampling)
-    if prefix is not None or sampling is not None:
-        speaker = Speaker(
-            task, speaker.lm, rows, prefix=prefix or speaker.prefix, sampling=sampling or speaker.sampling
+    return speaker_for(speaker, task, rows).steered(prefix, sampling)
+
+
+def speaker_for(speaker: Speaker | LanguageModel | str, task: Task, rows: int) -> Speaker:
+    """Return ``speaker`` if it is one, else a new one made of a language model or its spec.
+
+    Raises:
+        ValueError: It is for fewer rows.
+    """
+    if not isinstance(speaker, Speaker):
+        return Speaker(task, speaker, rows)
+    if speaker.rows < rows:
+        raise ValueError(
+            f"this speaker is for {speaker.rows} rows, the environment has {rows}: Speaker(..., rows={rows})"
         )
     return speaker
 
