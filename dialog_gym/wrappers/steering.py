@@ -90,11 +90,11 @@ class PrefixAction(gym.Wrapper[Any, Any, Any, Any]):
         Raises:
             ValueError: The action has the wrong shape, or is not finite.
         """
-        actions = checked_actions(np.asarray(action)[None], 1, vector.action_size(self.speaker))
+        vectors = checked_actions(action, (vector.action_size(self.speaker),))[None]
         dialogue = _text_env(self.env).dialogue
         if dialogue is None or dialogue.stop_reason:
             return self.env.step("")  # raises, saying what to do
-        (text,) = self.speaker.speak([0], [dialogue], actions)
+        (text,) = self.speaker.speak([0], [dialogue], vectors)
         return self.env.step(text)
 
 

@@ -106,7 +106,7 @@ class PrefixAction(VectorWrapper[Any, Floats, Any, Any, Any]):
         Raises:
             ValueError: The actions have the wrong shape, or are not finite.
         """
-        vectors = checked_actions(actions, self.num_envs, action_size(self.speaker))
+        vectors = checked_actions(actions, (self.num_envs, action_size(self.speaker)))
         dialogues = text_env(self.env).dialogues
         rows = [row for row, dialogue in enumerate(dialogues) if not dialogue.stop_reason]
         texts = [""] * self.num_envs
@@ -129,22 +129,25 @@ class PrefixAction(VectorWrapper[Any, Floats, Any, Any, Any]):
         return restored
 
 
-def checked_actions(actions: Any, rows: int, size: int) -> Floats:
-    """Return ``actions`` as float32 in [-1, 1], shape ``(rows, size)``, clipped to the box.
+def checked_actions(actions: Any, shape: tuple[int, ...]) -> Floats:
+    """Return ``actions`` as float32 of ``shape``, ``(rows, size)`` or ``(size,)``, clipped to [-1, 1].
 
     Raises:
         ValueError: Wrong shape, not numbers, or not finite.
     """
     try:
-        vectors = np.asarray(actions, dtype=np.float32)
+        given = np.asarray(actions)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"prefix actions must be numbers, shape ({rows}, {size}), got {actions!r:.80}") from error
-    if vectors.shape != (rows, size):
-        raise ValueError(f"prefix actions must have shape ({rows}, {size}), got {vectors.shape}")
-    if not np.isfinite(vectors).all():
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
-        raise ValueError(f"prefix actions must be finite, got NaN or infinity in rows {bad[:8]}; check the policy")
-    return vectors.clip(-1.0, 1.0)
+        raise ValueError(f"prefix actions must be numbers, shape {shape}, got {actions!r:.80}") from error
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"prefix actions must be numbers, shape {shape}, got {actions!r:.80}")
+    if given.shape != shape:
+        raise ValueError(f"prefix actions must have shape {shape}, got {given.shape}")
+    if not np.isfinite(given).all():
+        bad = np.flatnonzero(~np.isfinite(given.reshape(-1, shape[-1])).all(axis=1)).tolist()
+        where = f" in rows {bad[:8]}" if len(shape) > 1 else ""
+        raise ValueError(f"prefix actions must be finite, got NaN or infinity{where}; check the policy")
+    return given.clip(-1.0, 1.0).astype(np.float32)
 
 
 def shared_speaker(
@@ -163,7 +166,7 @@ def shared_speaker(
     """
     space = env.action_space if isinstance(env, gym.Env) else env.single_action_space
     if not isinstance(space, Text):
-        raise TypeError(f"PrefixAction says words to the environment it wraps; the actions of this one are {space}")
+        raise TypeError(f"PrefixAction steers what is said in words; the actions of this environment are {space}")
     if speaker is None:
         speaker = _speaker_below(env)
     elif not isinstance(speaker, Speaker):
