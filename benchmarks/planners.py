@@ -2,7 +2,8 @@
 
 Every cell (a map, a policy, a seed) is one JSON file in one folder: what it earned, its settings, versions,
 commit and the time it took. A cell that is there is not computed again, one that fails is reported and the
-rest goes on, so the same command started again finishes the table; processes with different agents or maps may share the folder.
+rest goes on, so the same command started again finishes the table. Processes with different agents or maps
+may share the folder.
 
 Planners and constants learn from the training items (``split="train"``) with seeds below ``HELD_OUT``. No
 model is chosen: the agent of the last step counts. Every policy is then scored on the same held-out items,
