@@ -125,8 +125,8 @@ class Evaluation:
 
 
 def normalise(value: float, references: Mapping[str, float]) -> float | None:
-    """Return ``value`` on the scale 0 = unsteered language model, 1 = oracle."""
-    if not {"lm", "oracle"} <= references.keys():
+    """Return ``value`` on the scale 0 = unsteered language model, 1 = oracle; None where there is no such scale."""
+    if not {"lm", "oracle"} <= references.keys() or references["lm"] == references["oracle"]:
         return None
     return (value - references["lm"]) / (references["oracle"] - references["lm"])
 
