@@ -184,16 +184,16 @@ class Bargain(Task):
     def _limits(self, target: int | None, bits: int) -> tuple[int, int, int]:
         """Return the agent's limit, the partner's, and the price that stands at first.
 
-        The buyer agent's limit lies in 80 .. 98, the seller agent's in 50 .. 66, and the zone between
+        The buyer agent's limit lies in 86 .. 94, the seller agent's in 54 .. 62, and the zone between
         the limits in 24 .. 36.
         """
         zone = 24 + STEP * ((bits & 0xFF) % 7)
         if self._sign > 0:
-            limit = 80 + STEP * ((bits >> 8 & 0xFF) % 10)
+            limit = 86 + STEP * ((bits >> 8 & 0xFF) % 5)
             if target is not None:
                 zone = min(max(limit - target, 24), 36)
             return limit, limit - zone, 100
-        limit = 50 + STEP * ((bits >> 8 & 0xFF) % 9)
+        limit = 54 + STEP * ((bits >> 8 & 0xFF) % 5)
         return limit, limit + zone, limit - STEP * (1 + (bits >> 16 & 0xFF) % 7)
 
     def opening(self, dialogue: Dialogue) -> Dialogue:
