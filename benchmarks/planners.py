@@ -13,7 +13,7 @@ plain, strictly frozen model (``clone`` is fitted into the folder unless it come
 A seed is that of training, of the search for the best constant, or of the random actions. Intervals are
 Student's t over the means of the seeds; rows with one seed (nothing in them is random besides the episodes)
 show a bootstrap over episodes. The normalised score has 0 at the row ``lm`` of its map, 1 at the oracle, both
-taken as exact. CPU seconds are those of one cell, with training.
+taken as exact. CPU seconds are those of one cell, with training (of a run taken up again: of its last start).
 """
 
 from __future__ import annotations
@@ -143,21 +143,28 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
+    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
+
     path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
     if path.exists():
         if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != config:
             raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
         return
+    env_kwargs = _env_kwargs(cell, settings)
     cpu, wall = time.process_time(), time.perf_counter()
-    result = _score(cell, settings)
+    result = _score(cell, settings, env_kwargs)
     took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
     checkpoint.write_json(path, {"config": config, "result": result.to_json(), **took, "versions": versions()})
 
 
-def _score(cell: Cell, settings: Settings) -> Evaluation:
+def _env_kwargs(cell: Cell, settings: Settings) -> dict[str, Any]:
     env_kwargs = {**MAPS[cell.map], **settings.env_kwargs}
     if env_kwargs["prefix"] == "clone":
         env_kwargs["prefix"] = _clone(env_kwargs["lm"], settings)
+    return env_kwargs
+
+
+def _score(cell: Cell, settings: Settings, env_kwargs: Mapping[str, Any]) -> Evaluation:
     training, heldout = ({**env_kwargs, "split": split} for split in ("train", "heldout"))
     trial = Trial(settings.env, heldout, settings.episodes, progress=settings.progress)
     if cell.policy in FIXED:
@@ -203,13 +210,6 @@ def _clone(lm: str, settings: Settings) -> str:
     return "clone"
 
 
-def versions() -> dict[str, Any]:
-    """Return what this process runs on."""
-    from dialog_gym.benchmarks.throughput import versions as found
-
-    return dict(found())
-
-
 class Row(NamedTuple):
     """One line of the table."""
 
@@ -219,7 +219,8 @@ class Row(NamedTuple):
     mean: float
     interval: tuple[float, float]
     normalised: float | None
-    normalised_interval: tuple[float, float] | None
+    normalised_low: float | None
+    normalised_high: float | None
     turns: float
     success_rate: float
     cpu_seconds: float
@@ -246,12 +247,10 @@ def _row(key: tuple[str, str], made: Sequence[Any], references: Mapping[str, flo
     results = [data["result"] for data in made]
     means = [result["mean"] for result in results]
     low, high = bootstrap(results[0]["returns"]) if len(means) == 1 else t_interval(means)
-    on_scale = [normalise(value, references) for value in (float(np.mean(means)), low, high)]
+    on_scale = (normalise(float(np.mean(means)), references), normalise(low, references), normalise(high, references))
     turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
     cpu = float(np.mean([data["cpu_seconds"] for data in made]))
-    score, *bounds = on_scale
-    both = None if bounds[0] is None or bounds[1] is None else (bounds[0], bounds[1])
-    return Row(*key, len(means), float(np.mean(means)), (low, high), score, both, turns, success, cpu)
+    return Row(*key, len(means), float(np.mean(means)), (low, high), *on_scale, turns, success, cpu)
 
 
 def t_interval(means: Sequence[float]) -> tuple[float, float]:
@@ -270,16 +269,18 @@ def markdown(rows: Iterable[Row]) -> str:
     names = ("map", "policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
     lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
     for row in rows:
-        score = "" if row.normalised is None else _with_interval(row.normalised, row.normalised_interval, 2)
-        shown = (row.map, row.policy, f"{row.seeds}", _with_interval(row.mean, row.interval, 3), score)
+        score = _with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
+        shown = (row.map, row.policy, f"{row.seeds}", _with_interval(3, row.mean, *row.interval), score)
         rest = (f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}")
         lines.append("| " + " | ".join((*shown, *rest)) + " |")
     return "\n".join(lines)
 
 
-def _with_interval(value: float, interval: tuple[float, float] | None, digits: int) -> str:
-    low, high = interval or (float("nan"), float("nan"))
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def _with_interval(digits: int, *values: float | None) -> str:
+    if None in values:
+        return ""
+    value, low, high = (f"{value:.{digits}f}" for value in values)
+    return f"{value} [{low}, {high}]"
 
 
 def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run) -> list[str]:

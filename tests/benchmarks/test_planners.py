@@ -63,7 +63,7 @@ def test_searches_stay_apart_from_held_out_seeds(monkeypatch, tmp_path):
 
 
 def test_a_cell_that_is_there_is_not_computed_again(folder, monkeypatch):
-    monkeypatch.setattr(planners, "_score", lambda cell, settings: pytest.fail("computed again"))
+    monkeypatch.setattr(planners, "_score", lambda *_: pytest.fail("computed again"))
     run(Cell("steer", "td3", 1), tiny(folder))
 
 
@@ -91,6 +91,28 @@ def test_frozen_maps_have_td3_and_its_baselines_alone(tmp_path):
     policies = {(cell.map, cell.policy) for cell in cells(settings) if cell.seed == 2}
     everywhere = {(name, policy) for name in planners.MAPS for policy in ("random", "constant", "td3")}
     assert policies == everywhere | {("steer", "sb3-sac"), ("steer", "sb3-ppo")}
+
+
+def test_the_clone_is_fitted_once_where_the_model_has_none(monkeypatch, tmp_path):
+    fitted = []
+
+    def fit(options):
+        fitted.append((options.kind, options.lm, options.out))
+        options.out.mkdir()
+        (options.out / "report.json").write_text("{}")
+
+    def nothing(spec, lm):
+        raise ValueError(f"no map {spec!r}")
+
+    monkeypatch.setattr("dialog_gym.fit.fit", fit)
+    monkeypatch.setattr("dialog_gym.lm.load_prefix", nothing)
+    settings = tiny(tmp_path, maps=("clone",))
+    for seed in (1, 2):
+        env_kwargs = planners._env_kwargs(Cell("clone", "td3", seed), settings)
+        assert env_kwargs == {"lm": "tiny", "prefix": str(tmp_path / "clone")}
+    assert fitted == [("clone", "tiny", tmp_path / "clone")]
+    monkeypatch.setattr("dialog_gym.lm.load_prefix", lambda spec, lm: object())
+    assert planners._env_kwargs(Cell("clone", "td3", 3), settings)["prefix"] == "clone"
 
 
 @pytest.mark.parametrize("name", planners.AGENTS)
