@@ -137,6 +137,7 @@ class Bargain(Task):
 
     reward = DealValue()
     render_hint = "prices count in steps of 2% of the list price"
+    attribute_names = ATTRIBUTES
     model_tokens = tuple(f"<p{price}>" for price in range(language.LOWEST, language.HIGHEST + 1, STEP))
 
     def __init__(
