@@ -37,7 +37,7 @@ class RunArgs:
     """Run folder. The same command started again goes on there."""
     seed: int = 1
     """Source of all randomness."""
-    steps: int = 15_000
+    steps: int = 30_000
     """Budget in environment steps, rounded up to whole steps of all rows."""
     rows: int = 32
     """Dialogues in parallel."""

@@ -6,7 +6,7 @@ dialogue action tokens (DAT), Li et al. 2024, arXiv:2406.11978.
 Differences from them, all of which ``Args`` can undo (``Args.published`` is DAT's setting):
 
 * Nets are 128 wide with LayerNorm, learning rates 1e-3 (critics) and 3e-4 (actor), batches of 128, half
-  an update per step, gamma .97, tau .01. DAT has nets as wide as its language model, 1e-5 and 1e-6.
+  an update per step, gamma .95, tau .01. DAT has nets as wide as its language model, 1e-5 and 1e-6.
 * Observations are standardised by running statistics and clipped at 5; DAT ships fixed ones for one model.
 * Exploration noise decays. Targets can be clamped to the range of possible returns.
 * Actions fill the box [-1, 1] through tanh unless ``act_norm`` puts them on DAT's sphere. With ``residual``
@@ -59,7 +59,7 @@ class Args(RunArgs):
     start: str = ""
     """Folder of a trained TD3 agent or run whose planner and observation statistics to start from."""
 
-    gamma: float = 0.97  # .99 everywhere
+    gamma: float = 0.95  # .99 everywhere
     """Discount per turn."""
     tau: float = 0.01  # .005 everywhere
     """How far the target networks move at each actor update."""
@@ -77,13 +77,13 @@ class Args(RunArgs):
     """Adam's learning rate of the actor."""
     delay: int = 2
     """Critic updates per actor update."""
-    explore: float = 0.3  # .1 everywhere
+    explore: float = 0.15  # .1 everywhere
     """Standard deviation of the exploration noise at the beginning."""
-    explore_end: float = 0.075
+    explore_end: float = 0.05
     """Standard deviation of the exploration noise at the end; it changes linearly."""
-    target_noise: float = 0.2
+    target_noise: float = 0.1  # .2 everywhere
     """Standard deviation of the noise on the target's action."""
-    target_clip: float = 0.4  # .5 everywhere
+    target_clip: float = 0.2  # .5 everywhere
     """Bound of that noise."""
     value_range: tuple[float, float] | None = None
     """Smallest and largest possible return from any state, to clamp targets to."""
@@ -127,7 +127,7 @@ class Args(RunArgs):
         """Return DAT's settings for a language model with states of ``state_size``; ``settings`` override them."""
         dat: dict[str, Any] = {
             "gamma": 0.99, "tau": 0.005, "batch": 64, "critic_lr": 1e-5, "actor_lr": 1e-6, "explore": 0.1,
-            "explore_end": 0.1, "target_clip": 0.5, "hidden": (state_size, state_size),
+            "explore_end": 0.1, "target_noise": 0.2, "target_clip": 0.5, "hidden": (state_size, state_size),
             "critic_hidden": (state_size, 256), "activation": "silu", "layer_norm": False, "half_critic": True,
             "act_norm": 0.6, "obs_clip": math.inf,
         }  # fmt: skip

@@ -79,7 +79,7 @@ class Settings:
     env: str = "dialog_gym/BargainPrefix-v0"
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     seeds: int = 5
-    steps: int = 15_000
+    steps: int = 30_000
     episodes: int = 512
     agents: tuple[str, ...] = ("td3", "sb3-sac", "sb3-ppo")
     maps: tuple[str, ...] = ("steer", "pca", "clone")

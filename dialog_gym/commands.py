@@ -240,7 +240,7 @@ def fit(
 
 def quickstart(
     out: Path = Path("runs/quickstart"),
-    steps: int = 15_000,
+    steps: int = 30_000,
     episodes: int = 512,
     seed: int = 1,
     scenarios: Path | None = None,

@@ -48,7 +48,7 @@ class Settings:
     """
 
     out: Path = Path("runs/quickstart")
-    steps: int = 15_000
+    steps: int = 30_000
     episodes: int = 512
     seed: int = 1
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
