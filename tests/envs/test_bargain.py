@@ -76,7 +76,7 @@ def test_a_reason_counts_once():
 def test_the_same_price_again_and_no_price_earn_little():
     task, dialogue = made()
     once, _ = step(task, dialogue, "please, $540")
-    gains = [step(task, once, f"please, {text}")[0].state["willing"] for text in ("$560", "$540", "hm", "$520")]
+    gains = [step(task, once, text)[0].state["willing"] for text in ("$560", "$540", "hm", "$520")]
     new, same, none, harder = [gain - once.state["willing"] for gain in gains]
     assert 0 < same == none < harder < new
     assert new > 2 * same
