@@ -294,9 +294,9 @@ def mean_return(task: Bargain, policy: Policy, seeds: Sequence[int]) -> tuple[fl
 
 
 def self_play(task: Bargain, draws: Draws) -> Dialogue:
-    """Return a finished dialogue of an agent whose skill is drawn, from none to every other turn well said."""
+    """Return a finished dialogue of an agent whose skill is drawn: from random to near the oracle's."""
     dialogue = begin(task, draws.bits() >> 11)
-    skill, start, accepting = draws.uniform(0.0, 0.5), draws.uniform(0.4, 1.5), draws.uniform()
+    skill, start, accepting = draws.uniform(), draws.uniform(0.4, 1.5), draws.uniform()
     while not dialogue.stop_reason:
         act = _mixed(task, dialogue, draws, skill, start, accepting)
         (dialogue,), _, _ = advance(task, [dialogue], [speak(task, dialogue, act, draws)])
