@@ -16,6 +16,10 @@ class LanguageModelError(RuntimeError):
     """A language model failed to answer; the message names the model and the dialogue."""
 
 
+class UnsupportedError(ValueError):
+    """A language model was asked for what its backend cannot do; the message says which backend can."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
     """Return the error for a name nobody registered, with the nearest one that is.
 

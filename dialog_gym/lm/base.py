@@ -5,12 +5,14 @@ Nothing here imports torch: environments, judges and partners speak to these pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dialog_gym.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +26,16 @@ Position: TypeAlias = Literal["end", "start"]
 Embeddings: TypeAlias = "torch.Tensor | NDArray[Any]"
 """Input embeddings of a prefix, (n, prefix tokens, embedding size)."""
 
-CAPABILITIES = frozenset({"prefix", "state", "logprobs", "json"})
-"""What a backend may be able to do: take a prefix, give its state, score a text, obey a JSON schema."""
+Schema: TypeAlias = Mapping[str, Any]
+"""A JSON schema that a reply must obey."""
+
+CAPABILITIES: Mapping[str, str] = {
+    "prefix": "'tiny-steerable', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', or 'openai:MODEL@URL' of a vLLM server",
+    "state": "'tiny', 'hf:NAME_OR_PATH'",
+    "logprobs": "'tiny', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', or 'openai:MODEL@URL' of a vLLM server",
+    "json": "'vllm:NAME_OR_PATH', 'openai:MODEL@URL'",
+}
+"""What a backend may be able to do: take a prefix, give its state, score a text, obey a JSON schema; and which can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +136,8 @@ class LanguageModel(Protocol):
 
     Attributes:
         name: For people and logs.
-        hidden_size: Length of a state vector.
-        supports: What it can do, a subset of ``CAPABILITIES``.
+        hidden_size: Length of a state vector, 0 where ``"state"`` is not supported.
+        supports: What it can do, a subset of ``CAPABILITIES``. The rest raises ``UnsupportedError``.
         counts: Work done so far.
     """
 
@@ -144,8 +154,18 @@ class LanguageModel(Protocol):
         prefixes: Embeddings | None = None,
         seeds: Sequence[int] | None = None,
         position: Position = "end",
+        schema: Schema | None = None,
     ) -> list[Generation]:
-        """Return one reply to each prompt; sampled token t of a row depends on its seed, t and its logits alone."""
+        """Return one reply to each prompt; sampled token t of a row depends on its seed, t and its logits alone.
+
+        Args:
+            prompts: Chats to go on with, in one batch.
+            sampling: How replies are drawn.
+            prefixes: Input embeddings put into the prompts (``"prefix"``).
+            seeds: One integer per prompt, needed at a temperature above 0.
+            position: Where the prefixes go.
+            schema: JSON schema that every reply obeys (``"json"``).
+        """
         ...
 
     def embed(self, prompts: Sequence[Messages]) -> NDArray[np.float32]:
@@ -168,3 +188,21 @@ class LanguageModel(Protocol):
         states of all tokens of the prompt, which tells more of what was said long ago.
         """
         ...
+
+
+def require(lm: LanguageModel, needed: Collection[str], purpose: str) -> None:
+    """Refuse ``lm`` where it cannot do what ``purpose`` needs.
+
+    Args:
+        lm: The model somebody asked for.
+        needed: Members of ``CAPABILITIES``.
+        purpose: What needs them, as the subject of a sentence: ``"steering by vectors"``.
+
+    Raises:
+        UnsupportedError: The model lacks one; the message says which backend has it.
+    """
+    for capability in sorted(set(needed) - lm.supports):
+        raise UnsupportedError(
+            f"{purpose} needs {capability!r}, which language model {lm.name!r} does not support (it supports "
+            f"{', '.join(sorted(lm.supports)) or 'plain replies alone'}); use {CAPABILITIES[capability]}"
+        )

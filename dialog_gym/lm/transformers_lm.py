@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from dialog_gym.lm.base import Counts, Embeddings, Generation, Messages, Position, Sampling
+from dialog_gym.lm.base import Counts, Embeddings, Generation, Messages, Position, Sampling, Schema, require
 from dialog_gym.lm.chat import ChatFormat, eos_ids
 from dialog_gym.lm.decoding import NOWHERE, Replies
 from dialog_gym.lm.kv_cache import KeyValueCache
@@ -138,8 +138,15 @@ class TransformersLM:
         prefixes: Embeddings | None = None,
         seeds: Sequence[int] | None = None,
         position: Position = "end",
+        schema: Schema | None = None,
     ) -> list[Generation]:
-        """Return one reply to each prompt; see ``Session.write``."""
+        """Return one reply to each prompt; see ``Session.write``.
+
+        Raises:
+            UnsupportedError: ``schema`` is given.
+        """
+        if schema is not None:
+            require(self, {"json"}, "a reply by JSON schema")
         if not prompts:
             return []
         session = self.session(len(prompts))
