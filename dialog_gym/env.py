@@ -21,7 +21,7 @@ from gymnasium.vector.utils import batch_space
 from dialog_gym.dialogue import Dialogue, Draws, Scenario, Turn, turn_line
 from dialog_gym.errors import DialogueOverError
 from dialog_gym.render import as_text, show
-from dialog_gym.rewards.base import checked
+from dialog_gym.rewards.base import checked, finite
 from dialog_gym.spaces import Utterance
 from dialog_gym.task import Task
 
@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
     dialogues: list[Dialogue]
     rewards: list[float]
     costs: list[float]
+    terms: Mapping[str, Any]  # name to one number per dialogue
 
 
 def begin(task: Task, seed: int, scenario: Scenario | None = None) -> Dialogue:
@@ -67,7 +68,8 @@ def advance(task: Task, dialogues: Sequence[Dialogue], texts: Sequence[str]) -> 
             state = d.state
         after.append(Dialogue(d.scenario, d.roles, d.seed, turns, state, stop, success, d.turn))
     costs = [0.0] * len(after) if task.cost is None else checked(task.cost, after)
-    return Outcome(after, checked(task.reward, after), costs)
+    scores, terms = task.reward.scored(after)
+    return Outcome(after, finite(task.reward, scores, after), costs, terms)
 
 
 class DialogueEnv(gym.Env[str, str]):
@@ -101,7 +103,7 @@ class DialogueEnv(gym.Env[str, str]):
         self.dialogue = _opened(self.task, episode, options.get("dialogue"), options.get("scenario"))
         self._transcript = self.dialogue.transcript(self.task.roles[0])
         self._show()
-        return self._transcript, self._info(self.dialogue, 0.0, 0.0)
+        return self._transcript, self._info(self.dialogue, self._nothing, 0.0)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, Info]:
         """Say ``action`` and hear the partner's answer.
@@ -114,13 +116,13 @@ class DialogueEnv(gym.Env[str, str]):
         before = self.dialogue
         if before is None or before.stop_reason:
             raise DialogueOverError(_over("The dialogue", before))
-        (after,), (reward,), (cost,) = advance(self.task, (before,), (_said(action, self.task.max_chars),))
+        (after,), (reward,), (cost,), terms = advance(self.task, (before,), (_said(action, self.task.max_chars),))
         self.dialogue = after
         self._transcript += _lines(after.turns[len(before.turns) :])
         self._show()
         truncated = after.stop_reason == "max_turns"
         terminated = after.stop_reason != "" and not truncated
-        return self._transcript, reward, terminated, truncated, self._info(after, reward, cost)
+        return self._transcript, reward, terminated, truncated, self._info(after, terms, cost)
 
     def render(self) -> str | None:
         """Return the dialogue as text ("ansi"), or show it ("human")."""
@@ -146,19 +148,23 @@ class DialogueEnv(gym.Env[str, str]):
             return "", {}
         self.dialogue = Dialogue.from_json(state["dialogue"])
         self._transcript = self.dialogue.transcript(self.task.roles[0])
-        return self._transcript, self._info(self.dialogue, 0.0, 0.0)
+        return self._transcript, self._info(self.dialogue, self._nothing, 0.0)
+
+    @property
+    def _nothing(self) -> dict[str, Any]:
+        return dict.fromkeys(self.task.reward.terms, (0.0,))
 
     def _show(self) -> None:
         if self.render_mode == "human":
             self.render()
 
-    def _info(self, dialogue: Dialogue, reward: float, cost: float) -> Info:
+    def _info(self, dialogue: Dialogue, terms: Mapping[str, Any], cost: float) -> Info:
         return {
             "dialogue": dialogue,
             "turn": dialogue.turn,
             "success": dialogue.success,
             "stop_reason": dialogue.stop_reason,
-            "reward_terms": {self.task.reward.name: reward},
+            "reward_terms": {name: float(earned[0]) for name, earned in terms.items()},
             "cost": cost,
         }
 
@@ -238,8 +244,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         for row, dialogue in opened:
             self._open(row, dialogue)
         self._show()
-        zeros = [0.0] * self.num_envs
-        return tuple(self._transcripts), self._infos(zeros, zeros)
+        return tuple(self._transcripts), self._infos(self._nothing, [0.0] * self.num_envs)
 
     def step(  # type: ignore[override]
         self, actions: Sequence[str]
@@ -258,17 +263,19 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         rows = [row for row, dialogue in enumerate(self.dialogues) if not dialogue.stop_reason]
         texts = [_said(actions[row], self.task.max_chars, row) for row in rows]
         over = range(0) if len(rows) == self.num_envs else sorted(set(range(self.num_envs)).difference(rows))
-        rewards, costs = [0.0] * self.num_envs, [0.0] * self.num_envs
+        rewards, costs, terms = [0.0] * self.num_envs, [0.0] * self.num_envs, self._nothing
         if rows:
             dialogues, transcripts = self.dialogues, self._transcripts
             after = advance(self.task, [dialogues[row] for row in rows], texts)
-            for row, dialogue, reward, cost in zip(rows, *after, strict=True):
+            for name, earned in after.terms.items():
+                terms[name][rows] = earned
+            for row, dialogue, reward, cost in zip(rows, *after[:3], strict=True):
                 transcripts[row] += _lines(dialogue.turns[len(dialogues[row].turns) :])
                 dialogues[row], rewards[row], costs[row] = dialogue, reward, cost
         if over and self.autoreset_mode is AutoresetMode.NEXT_STEP:
             for row in over:
                 self._open(row, begin(self.task, self._next_seed(row)))
-        return self._outcome(rewards, costs)
+        return self._outcome(rewards, costs, terms)
 
     def render(self) -> tuple[str, ...] | None:
         """Return every dialogue as text ("ansi"), or show them ("human")."""
@@ -299,14 +306,19 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
             rng.bit_generator.state = saved
         self.dialogues = [Dialogue.from_json(dialogue) for dialogue in state["dialogues"]]
         self._transcripts = [dialogue.transcript(self.task.roles[0]) for dialogue in self.dialogues]
-        zeros = [0.0] * self.num_envs
-        return tuple(self._transcripts), self._infos(zeros, zeros)
+        return tuple(self._transcripts), self._infos(self._nothing, [0.0] * self.num_envs)
 
-    def _outcome(self, rewards: list[float], costs: list[float]) -> tuple[tuple[str, ...], Floats, Bools, Bools, Info]:
+    @property
+    def _nothing(self) -> dict[str, Floats]:
+        return {name: np.zeros(self.num_envs) for name in self.task.reward.terms}
+
+    def _outcome(
+        self, rewards: list[float], costs: list[float], terms: Mapping[str, Floats]
+    ) -> tuple[tuple[str, ...], Floats, Bools, Bools, Info]:
         stops = [dialogue.stop_reason for dialogue in self.dialogues]
         truncated = np.array([stop == "max_turns" for stop in stops])
         terminated = np.array([stop != "" for stop in stops]) & ~truncated
-        infos = self._infos(rewards, costs)
+        infos = self._infos(terms, costs)
         self._show()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and any(stops):
             infos = self._same_step_reset(np.flatnonzero(terminated | truncated).tolist(), infos)
@@ -319,27 +331,26 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         for row in rows:
             observations[row] = self._transcripts[row]
             self._open(row, begin(self.task, self._next_seed(row)))
-        name = self.task.reward.name
-        earned = np.where(ended, 0.0, final["reward_terms"][name]).tolist()
+        terms = {name: final["reward_terms"][name] for name in self.task.reward.terms}
+        earned = {name: np.where(ended, 0.0, values) for name, values in terms.items()}
         fresh = self._infos(earned, np.where(ended, 0.0, final["cost"]).tolist())
         masked = {f"_{name}": ended for name in ("final_obs", "final_info")}
         final_info = {key: ended if key.startswith("_") else value for key, value in final.items()}
-        final_info["reward_terms"] = {name: final["reward_terms"][name], f"_{name}": ended}
+        final_info["reward_terms"] = _masked(terms, ended)
         return {**fresh, "final_obs": observations, "final_info": final_info, **masked}
 
-    def _infos(self, rewards: list[float], costs: list[float]) -> Info:
+    def _infos(self, terms: Mapping[str, Floats], costs: list[float]) -> Info:
         held = np.empty(self.num_envs, dtype=object)
         stops = np.empty(self.num_envs, dtype=object)
         held[:] = self.dialogues
         stops[:] = [dialogue.stop_reason for dialogue in self.dialogues]
         everyone = np.ones(self.num_envs, dtype=np.bool_)
-        name = self.task.reward.name
         return {
             "dialogue": held,
             "turn": np.array([dialogue.turn for dialogue in self.dialogues]),
             "success": np.array([dialogue.success for dialogue in self.dialogues]),
             "stop_reason": stops,
-            "reward_terms": {name: np.array(rewards), f"_{name}": everyone},
+            "reward_terms": _masked(terms, everyone),
             "cost": np.array(costs),
             **dict.fromkeys(_MASKS, everyone),
         }
@@ -399,13 +410,26 @@ def make_vector_env(
 
 
 def load_task(task: str, settings: Mapping[str, Any]) -> Task:
-    """Import ``"module:Class"`` and construct it with ``settings``."""
+    """Import ``"module:Class"`` and construct it with ``settings``.
+
+    Two settings are none of the task's: ``judge``, the spec of a language model (or any ``Reward``) that rewards in
+    place of the task, which is still reported; and ``rubric``, the name of what the model judges.
+    """
     module, _, name = task.partition(":")
-    made: Task = getattr(importlib.import_module(module), name)(**settings)
-    return made
+    own = {key: value for key, value in settings.items() if key not in ("judge", "rubric")}
+    made: Task = getattr(importlib.import_module(module), name)(**own)
+    if "judge" not in settings and "rubric" not in settings:
+        return made
+    from dialog_gym.rewards.judge import rewarded_by_judge
+
+    return rewarded_by_judge(made, settings.get("judge"), settings.get("rubric"))
 
 
 _MASKS = tuple(f"_{name}" for name in ("dialogue", "turn", "success", "stop_reason", "reward_terms", "cost"))
+
+
+def _masked(terms: Mapping[str, Floats], mask: Bools) -> Info:
+    return {**terms, **{f"_{name}": mask for name in terms}}
 
 
 def _opened(task: Task, seed: int, dialogue: Any, scenario: Any) -> Dialogue:

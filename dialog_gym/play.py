@@ -103,7 +103,7 @@ def oracle_return(task: Task, dialogue: Dialogue) -> float | None:
     total = 0.0
     try:
         while not dialogue.stop_reason:
-            (dialogue,), (reward,), _ = advance(task, [dialogue], [task.oracle(dialogue)])
+            (dialogue,), (reward,), *_ = advance(task, [dialogue], [task.oracle(dialogue)])
             total += reward
     except NotImplementedError:
         return None

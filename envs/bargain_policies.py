@@ -282,7 +282,7 @@ def play(task: Bargain, policy: Policy, seed: int) -> tuple[Dialogue, float]:
     while not dialogue.stop_reason:
         draws = dialogue.draws("agent")
         text = speak(task, dialogue, policy(task, dialogue, draws), draws)
-        (dialogue,), (reward,), _ = advance(task, [dialogue], [text])
+        (dialogue,), (reward,), *_ = advance(task, [dialogue], [text])
         earned += reward
     return dialogue, earned
 
@@ -299,7 +299,7 @@ def self_play(task: Bargain, draws: Draws) -> Dialogue:
     skill, start, accepting = draws.uniform(), draws.uniform(0.4, 1.5), draws.uniform()
     while not dialogue.stop_reason:
         act = _mixed(task, dialogue, draws, skill, start, accepting)
-        (dialogue,), _, _ = advance(task, [dialogue], [speak(task, dialogue, act, draws)])
+        (dialogue,), *_ = advance(task, [dialogue], [speak(task, dialogue, act, draws)])
     return dialogue
 
 

@@ -71,8 +71,8 @@ def test_fork_and_json_continue_identically(seed, texts):
     original = begin(task, seed)
     for i, text in enumerate(texts):
         fork = Dialogue.from_json(json.dumps(original.to_json()))
-        (after,), rewards, costs = advance(task, [original], [text])
-        (other,), rewards_2, costs_2 = advance(task, [fork], [text])
+        (after,), rewards, costs, _ = advance(task, [original], [text])
+        (other,), rewards_2, costs_2, _ = advance(task, [fork], [text])
         assert (after, rewards, costs) == (other, rewards_2, costs_2)
         assert original.turn == i, "advance leaves its argument as it was"
         original = after

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,18 @@ import numpy.typing as npt
 from dialog_gym.dialogue import Dialogue
 
 Floats = npt.NDArray[np.float32]
+
+
+class Scored(NamedTuple):
+    """The scores of ``n`` dialogues.
+
+    Attributes:
+        scores: What is earned, shape ``(n,)``.
+        terms: What is told of how it came about, by the names in ``Reward.terms``, each of shape ``(n,)``.
+    """
+
+    scores: Floats
+    terms: Mapping[str, Floats]
 
 
 class Reward(ABC):
@@ -33,6 +46,16 @@ class Reward(ABC):
     def __call__(self, dialogues: Sequence[Dialogue]) -> Floats:
         """Return one finite score per dialogue, shape ``(len(dialogues),)``, in [low, high]."""
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names in ``info["reward_terms"]``; override together with ``scored``."""
+        return (self.name,)
+
+    def scored(self, dialogues: Sequence[Dialogue]) -> Scored:
+        """Return what ``__call__`` returns, with its terms; each dialogue is scored once."""
+        scores = self(dialogues)
+        return Scored(scores, {self.name: scores})
+
 
 def checked(reward: Reward, dialogues: Sequence[Dialogue]) -> list[float]:
     """Score ``dialogues`` and refuse what would poison training.
@@ -40,7 +63,15 @@ def checked(reward: Reward, dialogues: Sequence[Dialogue]) -> list[float]:
     Raises:
         ValueError: The scores have the wrong shape or one of them is not finite.
     """
-    scores = reward(dialogues)
+    return finite(reward, reward(dialogues), dialogues)
+
+
+def finite(reward: Reward, scores: Floats, dialogues: Sequence[Dialogue]) -> list[float]:
+    """Return ``scores`` of ``reward`` as numbers.
+
+    Raises:
+        ValueError: They have the wrong shape or one of them is not finite.
+    """
     numbers: list[float] = scores.tolist()
     # A sum is finite unless a member is not (or it overflows, which is as bad).
     if scores.shape != (len(dialogues),) or not math.isfinite(sum(numbers)):

@@ -43,7 +43,7 @@ def made(side="buyer", kind="warm", patience=8, deadline=8, seed=3):
 
 
 def step(task, dialogue, text):
-    (after,), (reward,), _ = advance(task, [dialogue], [text])
+    (after,), (reward,), *_ = advance(task, [dialogue], [text])
     return after, reward
 
 
