@@ -13,7 +13,16 @@ class DialogueOverError(gym.error.ResetNeeded):
 
 
 class LanguageModelError(RuntimeError):
-    """A language model failed to answer; the message names the model and the dialogue."""
+    """A language model failed to answer; the message names the model and the dialogue.
+
+    Attributes:
+        prompt: Which prompt of the call it was, counted from 0; None if it was not one of them.
+    """
+
+    def __init__(self, message: str, prompt: int | None = None) -> None:
+        """Say what happened, to which ``prompt``."""
+        super().__init__(message)
+        self.prompt = prompt
 
 
 class UnsupportedError(ValueError):

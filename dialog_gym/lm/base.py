@@ -5,8 +5,9 @@ Nothing here imports torch: environments, judges and partners speak to these pro
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -67,9 +68,10 @@ class Generation(NamedTuple):
 
     Attributes:
         text: What was said, without special tokens and outer white space.
-        tokens: The token ids drawn, the end-of-turn token included if there was one.
-        logprobs: Log-probability of each of ``tokens`` under the model at temperature 1 without
-            ``top_p`` (but given the prefix), whatever the sampling was.
+        tokens: The token ids drawn, the end-of-turn token included if there was one; empty if a server did not
+            tell them.
+        logprobs: Log-probability of each token drawn under the model at temperature 1 without
+            ``top_p`` (but given the prefix), whatever the sampling was; empty if a server did not tell them.
         stop: ``"end"`` if the model ended its turn, ``"length"`` if it was cut.
     """
 
@@ -84,18 +86,27 @@ class Counts:
     """Work done by a model so far; padding is not counted.
 
     Attributes:
-        forwards: Calls of the network, each over a whole batch.
-        prefilled: Prompt and prefix tokens fed to it.
+        forwards: Calls of the network, each over a whole batch; 0 where the network is elsewhere.
+        prefilled: Prompt and prefix tokens fed to it (a server's own count, where there is one).
         generated: Tokens of replies drawn from it.
+        requests: Requests sent to a server, those sent again included.
+        retries: How many of them were sent again, by what had gone wrong: ``"429"``, ``"500"``, ``"connection"``,
+            ``"timeout"``, ``"malformed"``, ``"empty"``.
+        hits: Replies taken from a cache on disk instead of the model.
+        cost: Price of all tokens, in the currency of the prices that were given.
     """
 
     forwards: int = 0
     prefilled: int = 0
     generated: int = 0
+    requests: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
+    hits: int = 0
+    cost: float = 0.0
 
     def reset(self) -> None:
         """Set all counts to zero."""
-        self.forwards = self.prefilled = self.generated = 0
+        self.__init__()  # type: ignore[misc]
 
 
 class Session(Protocol):
