@@ -217,6 +217,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes, and would wait for each other
     api: ApiServer
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -326,10 +327,11 @@ def _chat_json(body: Mapping[str, Any], said: Generation, lm: Any = None) -> dic
 
 
 def _tokenize(lm: Any, body: Mapping[str, Any]) -> dict[str, Any]:
-    if "messages" in body:
-        ids = lm.chat.encode([body["messages"]])[0]
+    chat = body["messages"]
+    if body.get("continue_final_message"):
+        ids = lm.chat.encode([chat[:-1]])[0] + lm.chat.encode_reply(chat[-1]["content"], chat[:-1])
     else:
-        ids = lm.tokenizer(body["prompt"], add_special_tokens=body.get("add_special_tokens", True))["input_ids"]
+        ids = lm.chat.encode([chat])[0]
     return {"tokens": ids, "count": len(ids), "max_model_len": lm.max_positions}
 
 
