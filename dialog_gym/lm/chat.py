@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,20 @@ class ChatFormat:
         lines = frozenset() if self.has_template else self._line_ends()
         self.stop_ids = frozenset(eos_ids) | lines | frozenset(ends) | frozenset(self.end_of_turn[:1])
 
-    def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        """Return the token ids of each prompt with its generation prompt; never two BOS tokens."""
-        return self._prompt_ids([self.render(prompt) for prompt in prompts])
+    def encode(self, prompts: Sequence[Messages], limit: int | None = None) -> list[list[int]]:
+        """Return the token ids of each prompt with its generation prompt; never two BOS tokens.
+
+        A prompt of more than ``limit`` tokens loses its oldest turns: whole messages, never a system message, and
+        never the newest. Where the history allows it, they are dropped by fours, so that the prompts of several
+        turns begin alike. What cannot be shortened enough is returned too long.
+        """
+        tokens = self._prompt_ids([self.render(prompt) for prompt in prompts])
+        if limit is None:
+            return tokens
+        return [
+            self._without_oldest(prompt, limit) if len(ids) > limit else ids
+            for prompt, ids in zip(prompts, tokens, strict=True)
+        ]
 
     def encode_reply(self, text: str, prompt: Messages = _HELLO) -> list[int]:
         """Return the token ids of ``text`` as it follows ``prompt``, without an end of turn."""
@@ -94,6 +106,21 @@ class ChatFormat:
         if not self.has_template:
             texts = [text.lstrip().split("\n", 1)[0] for text in texts]
         return [text.strip() for text in texts]
+
+    def _without_oldest(self, prompt: Messages, limit: int) -> list[int]:
+        turns = [i for i, message in enumerate(prompt) if message["role"] != "system"]
+
+        def after(dropped: int) -> list[int]:
+            gone = set(turns[:dropped])
+            return self._prompt_ids([self.render([m for i, m in enumerate(prompt) if i not in gone])])[0]
+
+        by_fours = range(4, len(turns), 4)
+        fit = bisect_left(by_fours, True, key=lambda dropped: len(after(dropped)) <= limit)
+        if fit < len(by_fours):
+            return after(by_fours[fit])
+        rest = range(1 + 4 * len(by_fours), len(turns))
+        fit = bisect_left(rest, True, key=lambda dropped: len(after(dropped)) <= limit)
+        return after(rest[fit] if fit < len(rest) else max(len(turns) - 1, 0))
 
     def _prompt_ids(self, texts: list[str]) -> list[list[int]]:
         if self._splits and self.has_template:

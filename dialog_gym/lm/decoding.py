@@ -15,7 +15,8 @@ from dialog_gym.lm.kv_cache import KeyValueCache
 from dialog_gym.lm.sampling import draw, log_probability
 
 if TYPE_CHECKING:
-    from dialog_gym.lm.transformers_lm import Masks, TransformersLM
+    from dialog_gym.lm.attention import Masks
+    from dialog_gym.lm.transformers_lm import TransformersLM
 
 NOWHERE = 1 << 30
 """Position of a column that holds nothing for its row: after every query."""
@@ -122,7 +123,7 @@ class Decoder:
         key_positions = torch.where(columns < lengths, columns, NOWHERE)
         key_positions[:, self.start :] = positions = lengths + torch.arange(ahead, device=device)[None, :]
         rows = torch.arange(len(self.lengths), device=device)
-        masks = self.lm.masks(key_positions, positions[:, -1:]) if self.lm.window is None else None
+        masks = self.lm.attention.masks(key_positions, positions[:, -1:]) if self.lm.attention.window is None else None
         seen = masks if isinstance(masks, Tensor) else None
         return Stage(self.cache, rows, key_positions, self.lm.clamp(positions), seen)
 
@@ -143,7 +144,7 @@ class Decoder:
         if stage.seen is not None and count == 1:
             masks: Masks = stage.seen[..., : column + 1]
         else:
-            masks = self.lm.masks(stage.key_positions[:, : column + count], positions)
+            masks = self.lm.attention.masks(stage.key_positions[:, : column + count], positions)
         stage.cache.append(column, stage.key_positions.shape[1])
         return self.lm.forward(stage.cache, positions, masks, **inputs)[:, -1]
 

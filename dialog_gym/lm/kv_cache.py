@@ -62,9 +62,10 @@ class KeyValueCache(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Store what a layer computed, (n, heads, tokens, head size); return all that it may attend to."""
-        while len(self.keys) <= layer_idx:
-            self.keys.append(self._empty(key_states))
-            self.values.append(self._empty(value_states))
+        while len(self.values) <= layer_idx:
+            del self.keys[len(self.values) :]  # a pass that ran out of memory may have left one alone
+            self.keys.append(self._empty(key_states.shape[1::2], key_states))
+            self.values.append(self._empty(value_states.shape[1::2], value_states))
         return self._put(self.keys[layer_idx], key_states), self._put(self.values[layer_idx], value_states)
 
     def select(self, rows: Tensor, width: int, capacity: int) -> KeyValueCache:
@@ -77,6 +78,20 @@ class KeyValueCache(Cache):
                 torch.index_select(tensor[:, :width], 0, rows, out=room[:, :width])
                 theirs.append(room)
         return copy
+
+    def take(self, row: int, columns: int) -> list[Tensor]:
+        """Return views of the first ``columns`` of ``row``: keys of every layer, then values, each (columns, ...)."""
+        return [tensor[row, :columns] for tensor in (*self.keys, *self.values)]
+
+    def put(self, row: int, layers: Sequence[Tensor], columns: int, reserve: int) -> None:
+        """Set the first ``columns`` of ``row`` to those of ``layers`` (of ``take``); there is room for ``reserve``."""
+        self.reserve(reserve)
+        if not self.keys:
+            half = len(layers) // 2
+            self.keys = [self._empty(layer.shape, layer) for layer in layers[:half]]
+            self.values = [self._empty(layer.shape, layer) for layer in layers[half:]]
+        for tensor, layer in zip((*self.keys, *self.values), layers, strict=True):
+            tensor[row, :columns] = layer[:columns]
 
     def move(self, source: KeyValueCache, start: int, rows: Tensor, columns: Tensor) -> None:
         """Copy the columns from ``start`` on of every row of ``source`` to ``columns`` (n, count) of ``rows`` here.
@@ -98,18 +113,20 @@ class KeyValueCache(Cache):
         seen = store[:, : self._width]
         return (seen if self._is_every else seen.index_select(0, self._rows)).transpose(1, 2)
 
-    def _empty(self, like: Tensor) -> Tensor:
+    def _empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         # Zeros: what a mask hides is multiplied by 0, and uninitialised memory may hold NaN.
-        return like.new_zeros(self.rows, self._capacity, like.shape[1], like.shape[3])
+        heads, size = shape[-2:]
+        return like.new_zeros(self.rows, self._capacity, heads, size)
 
     def reserve(self, columns: int) -> None:
         """Make room for ``columns`` in every row."""
         if columns <= self._capacity:
             return
-        more = -(-columns // _STEP) * _STEP - self._capacity
-        self._capacity += more
+        capacity = -(-columns // _STEP) * _STEP
         for store in (self.keys, self.values):
-            store[:] = [torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, more)) for tensor in store]
+            for layer, tensor in enumerate(store):  # one by one: memory may end in between, and this be done again
+                store[layer] = torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, capacity - tensor.shape[1]))
+        self._capacity = capacity
 
     @property
     def is_compileable(self) -> bool:

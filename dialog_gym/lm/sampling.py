@@ -31,6 +31,22 @@ def uniforms(seeds: Sequence[int], count: int) -> NDArray[np.float64]:
     return np.ldexp(bits.astype(np.float64), -32)
 
 
+def random_numbers(sampling: Sampling, seeds: Sequence[int] | None, count: int, device: torch.device) -> Tensor | None:
+    """Return what ``count`` replies are drawn by, (count, longest reply), or None if they are greedy.
+
+    Raises:
+        ValueError: There is not one seed per reply, or none at a temperature above 0.
+    """
+    if seeds is not None and len(seeds) != count:
+        raise ValueError(f"expected one seed per row, got {len(seeds)} seeds for {count} rows")
+    if sampling.temperature == 0.0:
+        return None
+    if seeds is None:
+        raise ValueError(f"sampling at temperature {sampling.temperature} needs seeds, one integer per row")
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return torch.as_tensor(uniforms(seeds, sampling.max_tokens), dtype=dtype, device=device)
+
+
 def draw(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> Tensor:
     """Return one token id per row of ``logits`` (n, vocabulary).
 

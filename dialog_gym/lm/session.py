@@ -13,7 +13,8 @@ from torch import Tensor
 from dialog_gym.lm.base import Embeddings, Generation, Messages, Position, Sampling
 from dialog_gym.lm.decoding import Decoder, Replies
 from dialog_gym.lm.kv_cache import KeyValueCache
-from dialog_gym.lm.sampling import uniforms
+from dialog_gym.lm.memory import ChatMemory, common
+from dialog_gym.lm.sampling import random_numbers
 
 if TYPE_CHECKING:
     from dialog_gym.lm.transformers_lm import TransformersLM
@@ -42,7 +43,6 @@ class TransformersSession:
         self._lengths = [0] * rows  # tokens of the prompt last read, 0 if none
         self._logits: Tensor | None = None  # (rows, vocabulary), behind the prompts last read
 
-    @torch.inference_mode()
     def read(self, rows: Sequence[int], prompts: Sequence[Messages]) -> NDArray[np.float32]:
         """Read one prompt in each of ``rows``; return the states, (n, hidden_size), or with the means (n, 2 ...).
 
@@ -52,10 +52,14 @@ class TransformersSession:
         rows = self._check_rows(rows)
         if len(prompts) != len(rows):
             raise ValueError(f"expected one prompt per row, got {len(prompts)} prompts for {len(rows)} rows")
-        if not rows:
-            return np.zeros((0, self.lm.hidden_size * (1 + self.mean)), np.float32)
         tokens = self.lm.encode(prompts)
-        kept = [min(_common(self._ids[row], new), len(new) - 1) for row, new in zip(rows, tokens, strict=True)]
+        states = self.lm.in_batches(len(rows), lambda part: list(self.read_batch(rows[part], tokens[part])))
+        return np.array(states, np.float32).reshape(-1, self.lm.hidden_size * (1 + self.mean))
+
+    @torch.inference_mode()
+    def read_batch(self, rows: Sequence[int], tokens: Sequence[list[int]]) -> NDArray[np.float32]:
+        """Do what ``read`` does, for prompts that are token ids, without looking for a batch that fits."""
+        kept = [min(common(self._ids[row], new), len(new) - 1) for row, new in zip(rows, tokens, strict=True)]
         if self.mean:  # go on from where the sum of the states is known
             kept = [max((n for n in self._sums[row] if n <= k), default=0) for row, k in zip(rows, kept, strict=True)]
         for row, count in zip(rows, kept, strict=True):  # should the pass be interrupted, the rest is not trusted
@@ -67,7 +71,6 @@ class TransformersSession:
             states[part] = self._feed([rows[i] for i in part], [tokens[i] for i in part], [kept[i] for i in part])
         return states
 
-    @torch.inference_mode()
     def write(
         self,
         rows: Sequence[int],
@@ -95,13 +98,68 @@ class TransformersSession:
             return []
         if unread := [row for row in rows if not self._lengths[row]]:
             raise ValueError(f"rows {unread} hold no prompt: read them before they are written")
+        prefix = None if prefixes is None else self.lm.as_prefix(prefixes, len(rows))
+        uniform = random_numbers(sampling, seeds, len(rows), self.lm.device)
+        return self.lm.in_batches(
+            len(rows),
+            lambda part: self.write_batch(
+                rows[part],
+                sampling,
+                None if uniform is None else uniform[part],
+                None if prefix is None else prefix[part],
+                position,
+            ),
+        )
+
+    @torch.inference_mode()
+    def write_batch(
+        self,
+        rows: Sequence[int],
+        sampling: Sampling,
+        uniform: Tensor | None = None,
+        prefix: Tensor | None = None,
+        position: Position = "end",
+    ) -> list[Generation]:
+        """Do what ``write`` does, without looking for a batch that fits.
+
+        Args:
+            rows: Rows that have been read.
+            sampling: How tokens are drawn.
+            uniform: Random numbers of ``random_numbers``, None to decode greedily.
+            prefix: Embeddings that ``TransformersLM.as_prefix`` gave.
+            position: Where they go.
+        """
         for row in rows:  # an earlier reply to the same prompt is rewound
             del self._ids[row][self._lengths[row] :]
-        prefix = None if prefixes is None else self.lm.as_prefix(prefixes, len(rows))
-        uniform = self._uniform(sampling, seeds, len(rows))
         if prefix is not None and position == "start":
             return self._write_from_start(rows, sampling, uniform, prefix)
         return self._write_from_end(rows, sampling, uniform, prefix)
+
+    def recall(self, memory: ChatMemory, tokens: Sequence[Sequence[int]]) -> None:
+        """Put what ``memory`` holds of ``tokens[i]`` into row i."""
+        longest = max(map(len, tokens))
+        for row, ids in enumerate(tokens):
+            held, shared = memory.find(ids)
+            if held is not None:
+                self._cache.put(row, held.layers, shared, longest + 1)
+                self._ids[row] = list(ids[:shared])
+
+    def remember(self, memory: ChatMemory) -> None:
+        """Let ``memory`` keep what the rows hold."""
+        for row, ids in enumerate(self._ids):
+            memory.keep(ids, self._cache.take(row, len(ids)))
+
+    def spread(self, rows: Sequence[int]) -> TransformersSession:
+        """Return a session whose row i is a copy of row ``rows[i]``."""
+        other = TransformersSession(self.lm, len(rows), mean=self.mean)
+        other._ids = [list(self._ids[row]) for row in rows]
+        other._lengths = [self._lengths[row] for row in rows]
+        other._sums = [dict(self._sums[row]) for row in rows]
+        index = torch.tensor(rows, device=self.lm.device)
+        longest = max(map(len, other._ids))
+        other._cache = self._cache.select(index, longest, longest + 1)
+        other._logits = None if self._logits is None else self._logits[index]
+        return other
 
     def forget(self, rows: Sequence[int] | None = None) -> None:
         """Drop what ``rows`` hold (None: all, and free the memory); they must be read before they are written."""
@@ -113,7 +171,7 @@ class TransformersSession:
             self._sums[row] = {}
             self._lengths[row] = 0
 
-    def _feed(self, rows: list[int], tokens: list[list[int]], kept: list[int]) -> NDArray[np.float32]:
+    def _feed(self, rows: Sequence[int], tokens: Sequence[list[int]], kept: list[int]) -> NDArray[np.float32]:
         logits, states, sums = self.lm.prefill(self._cache, rows, tokens, kept)
         if self.mean:
             states = torch.cat([states.float(), self._means(rows, tokens, kept, sums)], 1)
@@ -139,7 +197,7 @@ class TransformersSession:
         return torch.stack(means)
 
     def _write_from_end(
-        self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor | None
+        self, rows: Sequence[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor | None
     ) -> list[Generation]:
         lengths = [self._lengths[row] for row in rows]
         index = torch.tensor(rows, device=self.lm.device)
@@ -154,7 +212,7 @@ class TransformersSession:
             self._keep(rows, decoder, replies)
         return self.lm.generations(replies)
 
-    def _keep(self, rows: list[int], decoder: Decoder, replies: Replies) -> None:
+    def _keep(self, rows: Sequence[int], decoder: Decoder, replies: Replies) -> None:
         """Take the replies' columns over, behind the prompts."""
         self._cache.reserve(decoder.start + decoder.stages[-1].fed)
         for stage in decoder.stages:
@@ -168,7 +226,7 @@ class TransformersSession:
                 self._ids[rows[i]][decoder.lengths[i] :] = said.tolist()
 
     def _write_from_start(
-        self, rows: list[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor
+        self, rows: Sequence[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor
     ) -> list[Generation]:
         tokens = [self._ids[row] for row in rows]
         cache = KeyValueCache(len(rows))
@@ -176,33 +234,11 @@ class TransformersSession:
         lengths = [len(ids) + prefix.shape[1] for ids in tokens]
         return self.lm.generations(Decoder(self.lm, cache, lengths, sampling, uniform).run(logits[:, -1]))
 
-    def _uniform(self, sampling: Sampling, seeds: Sequence[int] | None, count: int) -> Tensor | None:
-        if seeds is not None and len(seeds) != count:
-            raise ValueError(f"expected one seed per row, got {len(seeds)} seeds for {count} rows")
-        if sampling.temperature == 0.0:
-            return None
-        if seeds is None:
-            raise ValueError(f"sampling at temperature {sampling.temperature} needs seeds, one integer per row")
-        dtype = torch.float32 if self.lm.device.type == "mps" else torch.float64
-        return torch.as_tensor(uniforms(seeds, sampling.max_tokens), dtype=dtype, device=self.lm.device)
-
     def _check_rows(self, rows: Sequence[int]) -> list[int]:
         checked = [int(row) for row in rows]
         if len(set(checked)) != len(checked) or not all(0 <= row < self.rows for row in checked):
             raise ValueError(f"rows must be different numbers from 0 to {self.rows - 1}, got {checked}")
         return checked
-
-
-def _common(held: list[int], new: list[int]) -> int:
-    """Return how many tokens ``held`` and ``new`` begin with in common.
-
-    >>> _common([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    shorter = min(len(held), len(new))
-    if held[:shorter] == new[:shorter]:
-        return shorter
-    return next(i for i, (a, b) in enumerate(zip(held, new, strict=False)) if a != b)
 
 
 def _parts(lengths: list[int], padding: int) -> list[list[int]]:

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
+from dialog_gym.errors import LanguageModelError
+from dialog_gym.lm.attention import Attention, Masks
 from dialog_gym.lm.base import Counts, Embeddings, Generation, Messages, Position, Sampling, Schema, require
 from dialog_gym.lm.chat import ChatFormat, eos_ids
 from dialog_gym.lm.decoding import NOWHERE, Replies
 from dialog_gym.lm.kv_cache import KeyValueCache
-from dialog_gym.lm.sampling import log_probability
+from dialog_gym.lm.memory import ChatMemory
+from dialog_gym.lm.pretrained import load_pretrained
+from dialog_gym.lm.sampling import log_probability, random_numbers
 from dialog_gym.lm.session import TransformersSession
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Masks = Tensor | dict[str, Tensor]
-_ATTENTION = ("sdpa", "eager")
+T = TypeVar("T")
+MEMORY_BYTES = 2 << 30
+"""What ``TransformersLM`` remembers of chats unless told otherwise."""
+
+_log = getLogger(__name__)
 
 
 class TransformersLM:
     """A ``LanguageModel`` over a causal model of transformers.
 
-    The model is frozen: evaluation mode, no gradients for its weights. Chats are written by the tokenizer's
-    template (``dialog_gym.lm.chat``). A reply ends at an EOS of tokenizer or generation config, or at the special
-    token with which the template ends a turn.
+    The model is frozen: evaluation mode, no gradients for its weights.
+
+    - *Chats* are written by the tokenizer's template, or plainly without one (``dialog_gym.lm.chat``). A reply ends
+      at an EOS of tokenizer or generation config, or at the special token with which the template ends a turn.
+    - *Memory*: ``generate`` and ``embed`` go on from what an earlier call computed of the same chat, found by its
+      tokens. It holds ``memory.limit`` bytes; chats used longest ago are forgotten first. It saves time and never
+      changes a result beyond float rounding. A ``session`` has its own memory, by row.
+    - *Batches*: whatever the tokenizer says of padding, prompts of different lengths are padded on the left, unseen
+      and without a position. In float32 a reply does not depend on the batch. In bfloat16 or float16 the kernels
+      round differently for other batches, so that a greedy reply may.
+    - *Out of memory* on an accelerator: the memory is emptied, then batches are halved until they fit, and stay as
+      small (``batch_size``).
+    - *Long histories*: a prompt that leaves no room for a reply loses its oldest turns, whole ones, never a system
+      message and never the newest turn (``ChatFormat.encode``).
 
     Attributes:
         name: For people and logs.
@@ -43,6 +58,8 @@ class TransformersLM:
         tokenizer: Its tokenizer.
         folder: Where it was loaded from, None if not from a folder.
         chat: How chats become tokens.
+        memory: What has been computed of chats.
+        batch_size: Most prompts in one batch, None for no limit.
         hidden_size: Length of a state: what the output layer reads, which is the last hidden state after the
             final norm.
         embedding_size: Length of one prefix embedding.
@@ -50,13 +67,26 @@ class TransformersLM:
         supports: ``prefix``, ``state`` and ``logprobs``.
         counts: Work done so far.
         is_stop: For each token id, whether it ends a reply.
-        window: How many tokens a layer with sliding attention sees, None if there is none.
+        attention: What its layers see.
     """
 
     supports = frozenset({"prefix", "state", "logprobs"})
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str = "",
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         """Freeze ``model`` and check that it gives the same answer through the cache as without it.
+
+        Args:
+            model: A causal model.
+            tokenizer: Its tokenizer.
+            name: For people and logs.
+            memory_bytes: What is remembered of chats, 0 for nothing.
 
         Raises:
             ValueError: The model cannot be read through a key-value cache with given positions.
@@ -68,21 +98,29 @@ class TransformersLM:
         config = model.config.get_text_config(decoder=True)
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
         self.chat = ChatFormat(tokenizer, eos_ids(model.config, model.generation_config))
+        self.memory = ChatMemory(memory_bytes)
+        self.batch_size: int | None = None
         self.counts = Counts()
         self._embeddings: torch.nn.Module = model.get_input_embeddings()
         self._head: torch.nn.Module = model.get_output_embeddings()
         self._decoder: torch.nn.Module = model.get_decoder()
-        self._check_architecture()
+        self.attention = Attention(model)
         vocabulary, self.hidden_size = cast(Tensor, self._head.weight).shape
         self.embedding_size = self.embedding_matrix.shape[1]
         self.is_stop = torch.zeros(vocabulary, dtype=torch.bool, device=self.device)
         self.is_stop[sorted(self.chat.stop_ids)] = True
-        self.window, self._layer_types = _attention_kinds(config)
         self._check_cache()
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, dtype: str = "float32", device: str | None = None, name: str = ""
+        cls,
+        name_or_path: str | Path,
+        dtype: str = "float32",
+        device: str | None = None,
+        name: str = "",
+        *,
+        adapter: str | Path | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> TransformersLM:
         """Load a model and its tokenizer from a folder or a hub.
 
@@ -90,24 +128,17 @@ class TransformersLM:
             name_or_path: Folder, or name on the hub.
             dtype: Of the weights: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (as stored).
             device: Where it runs; None takes a CUDA device if there is one, else the CPU.
-            name: For people and logs; default ``name_or_path``.
+            name: For people and logs; default ``name_or_path``, and ``adapter`` behind a plus.
+            adapter: Folder or name of a LoRA adapter that peft saved; it is merged into the weights.
+            memory_bytes: What is remembered of chats, 0 for nothing.
 
         Raises:
-            ValueError: There is no such model, or no such dtype.
+            ValueError: There is no such model or adapter, or no such dtype.
+            ModuleNotFoundError: An adapter was asked for and peft is not installed.
         """
-        if dtype not in ("float32", "bfloat16", "float16", "auto"):
-            raise ValueError(f"dtype must be float32, bfloat16, float16 or auto, got {dtype!r}")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
-            with _no_bar() if Path(name_or_path).is_dir() else nullcontext():
-                model: Any = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=dtype)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"cannot load a causal language model from {str(name_or_path)!r}: give a folder with config.json, "
-                f"weights and tokenizer, or the name of one on a hub that can be reached ({error})"
-            ) from error
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        lm = cls(model.to(device), tokenizer, name or str(name_or_path))
+        model, tokenizer = load_pretrained(name_or_path, dtype, device, adapter)
+        name = name or (str(name_or_path) if adapter is None else f"{name_or_path}+{adapter}")
+        lm = cls(model, tokenizer, name, memory_bytes=memory_bytes)
         lm.folder = Path(name_or_path) if Path(name_or_path).is_dir() else None
         return lm
 
@@ -147,43 +178,51 @@ class TransformersLM:
         """
         if schema is not None:
             require(self, {"json"}, "a reply by JSON schema")
-        if not prompts:
-            return []
-        session = self.session(len(prompts))
-        rows = range(len(prompts))
-        session.read(rows, prompts)
-        return session.write(rows, sampling, prefixes=prefixes, seeds=seeds, position=position)
+        tokens = self.encode(prompts)
+        prefix = None if prefixes is None or not tokens else self.as_prefix(prefixes, len(tokens))
+        uniform = random_numbers(sampling, seeds, len(tokens), self.device)
+
+        def reply(part: slice) -> list[Generation]:
+            session = self._recalled(tokens[part])
+            numbers = None if uniform is None else uniform[part]
+            some = None if prefix is None else prefix[part]
+            found = session.write_batch(range(session.rows), sampling, numbers, some, position)
+            session.remember(self.memory)
+            return found
+
+        return self.in_batches(len(tokens), reply)
 
     def embed(self, prompts: Sequence[Messages]) -> NDArray[np.float32]:
         """Return the state of each prompt, (n, hidden_size): that of its last token, generation prompt included."""
-        return self.session(max(len(prompts), 1)).read(range(len(prompts)), prompts)
+        tokens = self.encode(prompts)
+
+        def states(part: slice) -> list[NDArray[np.float32]]:
+            session = TransformersSession(self, len(tokens[part]))
+            session.recall(self.memory, tokens[part])
+            found = session.read_batch(range(session.rows), tokens[part])
+            session.remember(self.memory)
+            return list(found)
+
+        return np.array(self.in_batches(len(tokens), states), np.float32).reshape(-1, self.hidden_size)
 
     @torch.inference_mode()
     def logprobs(
         self, prompts: Sequence[Messages], continuations: Sequence[str | Sequence[int]]
     ) -> list[NDArray[np.float32]]:
-        """Return the log-probability of each token of each continuation, in one batched pass.
+        """Return the log-probability of each token of each continuation, given its prompt.
 
         A continuation is a text, scored without an end-of-turn token, or token ids as in ``Generation.tokens``.
         """
         if len(prompts) != len(continuations):
             raise ValueError(f"expected one continuation per prompt, got {len(continuations)} for {len(prompts)}")
-        if not prompts:
-            return []
         replies = [
             self.chat.encode_reply(said, prompt) if isinstance(said, str) else [int(token) for token in said]
             for prompt, said in zip(prompts, continuations, strict=True)
         ]
-        tokens = [ids + reply for ids, reply in zip(self.encode(prompts), replies, strict=True)]
-        self.check_length(max(map(len, tokens)))
-        keep = 1 + max(map(len, replies))
-        rows = range(len(prompts))
-        logits, _, _ = self.prefill(KeyValueCache(len(tokens)), rows, tokens, [0] * len(tokens), keep=keep)
-        targets = torch.zeros((len(tokens), keep - 1), dtype=torch.long)
-        for row, reply in enumerate(replies):
-            targets[row, keep - 1 - len(reply) :] = torch.tensor(reply, dtype=torch.long)
-        scores = log_probability(logits[:, :-1], targets.to(self.device)).cpu().numpy()
-        return [score[keep - 1 - len(reply) :] for score, reply in zip(scores, replies, strict=True)]
+        starts = self.encode(prompts, max(map(len, replies), default=0))
+        tokens = [ids + reply for ids, reply in zip(starts, replies, strict=True)]
+        self.check_length(max(map(len, tokens), default=0))
+        return self.in_batches(len(tokens), lambda part: self._scores(tokens[part], replies[part]))
 
     def fingerprint(self) -> dict[str, int | str]:
         """Return what tells this model's input embeddings from another's: their sizes and a hash.
@@ -201,21 +240,55 @@ class TransformersLM:
 
     # What sessions and decoders are made of.
 
-    def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        """Return the token ids of prompts, each of at least one token and within the model's positions."""
-        tokens = self.chat.encode(prompts)
+    def encode(self, prompts: Sequence[Messages], room: int = 64) -> list[list[int]]:
+        """Return the token ids of prompts, each of at least one token and within the model's positions.
+
+        A prompt that leaves fewer than ``room`` positions (at most a quarter of all) loses its oldest turns.
+        """
+        if self.max_positions is None:
+            tokens = self.chat.encode(prompts)
+        else:
+            tokens = self.chat.encode(prompts, self.max_positions - min(room, self.max_positions // 4))
         if empty := [i for i, ids in enumerate(tokens) if not ids]:
             raise ValueError(f"prompts {empty} have no token: a chat needs a message or a generation prompt")
-        self.check_length(max(map(len, tokens)))
+        self.check_length(max(map(len, tokens), default=0))
         return tokens
 
     def check_length(self, length: int) -> None:
         """Refuse a prompt (with its prefix) of ``length`` tokens if the model cannot read as many."""
         if self.max_positions is not None and length > self.max_positions:
             raise ValueError(
-                f"a prompt of {length} tokens is longer than the {self.max_positions} positions of {self.name}: "
-                "shorten the scenario, end the dialogue earlier, or take a model with a longer context"
+                f"a prompt of {length} tokens, system messages and newest turn alone, is longer than the "
+                f"{self.max_positions} positions of {self.name}: shorten the scenario or what may be said in a turn, "
+                "or take a model with a longer context"
             )
+
+    def in_batches(self, count: int, run: Callable[[slice], list[T]]) -> list[T]:
+        """Return what ``run`` returns for each of ``count`` things, asked for in batches that fit into memory.
+
+        Raises:
+            LanguageModelError: One alone does not fit.
+        """
+        done: list[T] = []
+        while len(done) < count:
+            size = min(self.batch_size or count, count - len(done))
+            try:
+                done += run(slice(len(done), len(done) + size))
+                continue
+            except torch.OutOfMemoryError as error:
+                if size == 1 and not self.memory.bytes:
+                    raise LanguageModelError(
+                        f"{self.name} runs out of memory on a single dialogue: take a smaller dtype, shorter "
+                        "dialogues or a smaller model",
+                        len(done),
+                    ) from error
+            if not self.memory.bytes:
+                self.batch_size = -(-size // 2)
+                _log.warning("%s ran out of memory: from now on at most %d in a batch", self.name, self.batch_size)
+            self.memory.clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return done
 
     def as_prefix(self, prefixes: Embeddings, rows: int) -> Tensor:
         """Return ``prefixes`` as a tensor of the model's dtype and device; refuse wrong shapes and values."""
@@ -233,21 +306,6 @@ class TransformersLM:
         """Return ``positions``, those of padding moved to where the model has a position."""
         last = NOWHERE if self.max_positions is None else self.max_positions - 1
         return positions.clamp(0, last)
-
-    def masks(self, key_positions: Tensor, positions: Tensor) -> Masks:
-        """Return additive attention masks, (n, 1, queries, columns), from the positions of columns and queries.
-
-        A query sees the columns whose position is not after its own, and in layers with a sliding window those
-        within it. Models that mix kinds of layers take one mask per kind.
-        """
-        distance = positions[:, :, None] - key_positions[:, None, :]
-        full = self._additive(distance >= 0)
-        if self.window is None:
-            return full
-        near = self._additive((distance >= 0) & (distance < self.window))
-        if not self._layer_types:
-            return near
-        return {kind: near if kind == "sliding_attention" else full for kind in self._layer_types}
 
     def prefill(
         self,
@@ -277,7 +335,7 @@ class TransformersLM:
         self.counts.prefilled += sum(lengths) - sum(kept)
         width = max(lengths)
         cache.fill(rows, positions.where(positions >= 0, width), width, reserve=width + 1)  # padding: a column unseen
-        masks = self.masks(torch.arange(width, device=self.device)[None, :], positions)
+        masks = self.attention.masks(torch.arange(width, device=self.device)[None, :], positions)
         inputs: dict[str, Tensor] = {"ids": ids}
         if prefix is not None:
             embedded: Tensor = self._embeddings(ids)
@@ -328,6 +386,27 @@ class TransformersLM:
             for text, ids, score, ended in zip(texts, tokens, scores, replies.ended, strict=True)
         ]
 
+    def _recalled(self, tokens: list[list[int]]) -> TransformersSession:
+        """Return a session that has read ``tokens``; what is known is not read, what comes twice is read once."""
+        once = list(dict.fromkeys(map(tuple, tokens)))
+        session = TransformersSession(self, len(once))
+        session.recall(self.memory, once)
+        session.read_batch(range(len(once)), [list(ids) for ids in once])
+        if len(once) == len(tokens):
+            return session
+        row = {ids: i for i, ids in enumerate(once)}
+        return session.spread([row[tuple(ids)] for ids in tokens])
+
+    def _scores(self, tokens: list[list[int]], replies: list[list[int]]) -> list[NDArray[np.float32]]:
+        keep = 1 + max(map(len, replies))
+        cache = KeyValueCache(len(tokens))
+        logits, _, _ = self.prefill(cache, range(len(tokens)), tokens, [0] * len(tokens), keep=keep)
+        targets = torch.zeros((len(tokens), keep - 1), dtype=torch.long)
+        for row, reply in enumerate(replies):
+            targets[row, keep - 1 - len(reply) :] = torch.tensor(reply, dtype=torch.long)
+        scores = log_probability(logits[:, :-1], targets.to(self.device)).cpu().numpy()
+        return [score[keep - 1 - len(reply) :] for score, reply in zip(scores, replies, strict=True)]
+
     def _right_aligned(self, tokens: Sequence[Sequence[int]], kept: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the new ids and their positions, (n, longest); padding on the left has id 0, position -1."""
         longest = max(len(ids) - count for ids, count in zip(tokens, kept, strict=True))
@@ -338,25 +417,6 @@ class TransformersLM:
             ids[row, first:] = new[count:]
             positions[row, first:] = np.arange(count, len(new))
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(positions).to(self.device)
-
-    def _additive(self, seen: Tensor) -> Tensor:
-        hidden = torch.finfo(self.dtype).min
-        return torch.zeros((), dtype=self.dtype, device=seen.device).where(seen, hidden)[:, None]
-
-    def _check_architecture(self) -> None:
-        wanted = {"position_ids", "past_key_values", "logits_to_keep", "inputs_embeds"}
-        missing = sorted(wanted - set(inspect.signature(self.model.forward).parameters))
-        if missing or self._head is None or getattr(self.model, "_is_stateful", False):
-            raise ValueError(
-                f"{type(self.model).__name__} cannot be steered and rewound: it needs attention with a key-value "
-                f"cache and an output layer, and to take {sorted(wanted)}"
-                + (f"; it does not take {missing}" if missing else "")
-            )
-        if self.model.config._attn_implementation not in _ATTENTION:
-            raise ValueError(
-                f"attention must be one of {_ATTENTION}, which take a mask of our own, got "
-                f"{self.model.config._attn_implementation!r}: load the model with attn_implementation='sdpa'"
-            )
 
     @torch.inference_mode()
     def _check_cache(self) -> None:
@@ -373,26 +433,3 @@ class TransformersLM:
                 f"{type(self.model).__name__} gives other logits (by {apart:.2g}) when a prompt is read in parts "
                 "through a cache with given positions, so that chats cannot be kept from turn to turn"
             )
-
-
-@contextmanager
-def _no_bar() -> Iterator[None]:
-    """Keep the progress bar over the tensors of a file off the screen."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _attention_kinds(config: Any) -> tuple[int | None, tuple[str, ...]]:
-    """Return the sliding window, if a layer has one, and the kinds of layers, if the model is told them."""
-    window: int | None = getattr(config, "sliding_window", None)
-    kinds = tuple(sorted(set(getattr(config, "layer_types", None) or ())))
-    if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
-        raise ValueError(f"layers of the kinds {sorted(unknown)} cannot be rewound; full or sliding attention can")
-    if kinds == ("full_attention",):
-        return None, kinds
-    return window, kinds

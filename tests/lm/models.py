@@ -87,4 +87,5 @@ def gpt2() -> GPT2LMHeadModel:
 
 @cache
 def lm(kind: str = "llama") -> TransformersLM:
-    return TransformersLM(gpt2() if kind == "gpt2" else llama(), tokenizer(), name=kind)
+    """A model without a memory of its own, so that what it says is always computed afresh."""
+    return TransformersLM(gpt2() if kind == "gpt2" else llama(), tokenizer(), name=kind, memory_bytes=0)

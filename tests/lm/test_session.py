@@ -251,8 +251,9 @@ def test_nothing_to_do_is_nothing_done():
 
 def test_prompts_beyond_the_last_position_are_refused_and_replies_end_there():
     model = TransformersLM(llama(positions=40), tokenizer())
-    with pytest.raises(ValueError, match=r"a prompt of \d+ tokens is longer than the 40 positions"):
-        model.embed([chat(5)])
+    long = [{"role": "system", "content": SENTENCES[0]}, {"role": "user", "content": "a" * 60}]
+    with pytest.raises(ValueError, match=r"a prompt of \d+ tokens, system messages and newest turn alone, is longer"):
+        model.embed([long])
     prompts = [[{"role": "user", "content": text}] for text in ("a" * 25, "b")]
     lengths = [len(ids) for ids in model.encode(prompts)]
     model.is_stop[:] = False
@@ -279,7 +280,7 @@ def test_finished_rows_are_dropped_without_a_trace(monkeypatch):
     assert [list(r.tokens) for r in replies] == [list(f.tokens[:n]) for f, n in zip(free, lengths, strict=True)]
     held = [[*ids, 7] for ids in session._ids]  # goes on from whatever the rows hold of their replies
     assert all(len(ids) > len(prompt) for ids, prompt in zip(held, model.encode(prompts), strict=True))
-    monkeypatch.setattr(model.chat, "encode", lambda _: held)
+    monkeypatch.setattr(model.chat, "encode", lambda *_: held)
     model.counts.reset()
     resumed = session.read(range(8), prompts)
     assert model.counts.prefilled == 8
