@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from dialog_gym.dialogue import Json
-from dialog_gym.lm.base import Generation
+from dialog_gym.lm.base import Generation, Messages, Sampling, Schema
 
 FORMAT = 1  # raise it whenever a key or an answer means something else
 _WAIT = 60.0  # seconds that one process waits for another that writes
@@ -57,6 +57,11 @@ class AnswerFile:
         text = json.dumps([answer.text, answer.tokens, answer.logprobs, answer.stop])
         self._ask("INSERT OR REPLACE INTO answers VALUES (?, ?)", [key, text])
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """Remove answers; a key without one is no error."""
+        for key in keys:
+            self._ask("DELETE FROM answers WHERE key = ?", [key])
+
     def __len__(self) -> int:
         """Return the number of answers."""
         return int(self._ask("SELECT count(*) FROM answers")[0][0])
@@ -86,6 +91,15 @@ class AnswerFile:
                 held[1].execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
             held[1].execute("COMMIT")
         return held[1]
+
+
+@runtime_checkable
+class Retracting(Protocol):
+    """A model that keeps answers, and can be told that some were of no use."""
+
+    def retract(self, prompts: Sequence[Messages], sampling: Sampling, *, schema: Schema | None = None) -> None:
+        """Ask the model anew when ``generate`` is called with these arguments again."""
+        ...
 
 
 def key_of(asked: Json) -> str:

@@ -173,14 +173,16 @@ class OpenAILM:
             raise ValueError(f"expected one seed per prompt, got {len(seeds)} seeds for {len(prompts)} prompts")
         if sampling.temperature > 0 and seeds is None:
             raise ValueError(f"sampling at temperature {sampling.temperature} needs seeds, one integer per prompt")
-        bodies = self._bodies(prompts, sampling, prefixes, position)
-        for i, body in enumerate(bodies):
-            if sampling.temperature > 0 and seeds is not None:
-                body["seed"] = int(seeds[i]) % _SEEDS
-            if schema is not None:
-                about = {"name": "answer", "strict": True, "schema": dict(schema)}
-                body["response_format"] = {"type": "json_schema", "json_schema": about}
+        bodies = self._bodies(prompts, sampling, prefixes, position, schema)
+        if sampling.temperature > 0 and seeds is not None:
+            for seed, body in zip(seeds, bodies, strict=True):
+                body["seed"] = int(seed) % _SEEDS
         return self._answered(bodies)
+
+    def retract(self, prompts: Sequence[Messages], sampling: Sampling, *, schema: Schema | None = None) -> None:
+        """Drop the greedy replies to ``prompts`` from the cache: they were of no use, and are asked for anew."""
+        if self._answers is not None:
+            self._answers.drop(self._key(body) for body in self._bodies(prompts, sampling, None, "end", schema))
 
     def embed(self, prompts: Sequence[Messages]) -> NDArray[np.float32]:
         """Refuse: servers give no state.
@@ -226,6 +228,23 @@ class OpenAILM:
         return self.embedder
 
     def _bodies(
+        self,
+        prompts: Sequence[Messages],
+        sampling: Sampling,
+        prefixes: Embeddings | None,
+        position: Position,
+        schema: Schema | None,
+    ) -> list[Body]:
+        """Return what is asked for each prompt, but for seeds."""
+        bodies = self._unbound(prompts, sampling, prefixes, position)
+        if schema is not None:
+            about = {"name": "answer", "strict": True, "schema": dict(schema)}
+            for body in bodies:
+                target = body if "messages" in body else body["extra_body"]  # vLLM's /completions has it too
+                target["response_format"] = {"type": "json_schema", "json_schema": about}
+        return bodies
+
+    def _unbound(
         self, prompts: Sequence[Messages], sampling: Sampling, prefixes: Embeddings | None, position: Position
     ) -> list[Body]:
         """Return what is asked for each prompt, but for seeds and schema."""
@@ -305,11 +324,14 @@ class OpenAILM:
             return lambda client: client.chat.completions.create(**body)
         return lambda client: client.completions.create(**body)
 
+    def _key(self, body: Body) -> str:
+        return key_of([self.url, body])
+
     # --- what is answered ------------------------------------------------------------------------
 
     def _answered(self, bodies: list[Body]) -> list[Generation]:
         """Return the answers to ``bodies``, from the file, or from the server, each asked once."""
-        keys = [key_of([self.url, body]) for body in bodies]
+        keys = [self._key(body) for body in bodies]
         found = {} if self._answers is None else self._answers.find(keys)
         self.counts.hits += sum(key in found for key in keys)
         new = list(dict.fromkeys(key for key in keys if key not in found))

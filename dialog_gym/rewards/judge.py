@@ -14,6 +14,7 @@ import numpy as np
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.errors import LanguageModelError
 from dialog_gym.lm import load
+from dialog_gym.lm.answers import Retracting
 from dialog_gym.lm.base import Generation, LanguageModel, Sampling, Schema
 from dialog_gym.rewards.base import Floats, Reward, Scored
 from dialog_gym.rewards.judge_prompt import Prompt, score_prompt
@@ -50,19 +51,21 @@ class Examiner:
             LanguageModelError: The model failed, or answered badly twice.
         """
         found: dict[int, T] = {}
-        open_ = dict(enumerate(prompts))  # what has no verdict yet, as it is asked next
+        asked = dict(enumerate(prompts))
         for _ in range(2):
             refused: dict[int, str] = {}
-            answers = self._answers(list(open_.values()), schema)
-            for index, answer in zip(list(open_), answers, strict=True):
+            again: dict[int, Prompt] = {}
+            for index, answer in zip(asked, self._answers(list(asked.values()), schema), strict=True):
                 try:
                     found[index] = self._read(answer, prompts[index], read)
-                    del open_[index]
                 except AnswerError as error:
                     refused[index] = f"{error} (it said {answer.text!r:.200})"
-                    open_[index] = prompts[index].again(answer.text, error)
-            if not open_:
+                    again[index] = prompts[index].again(answer.text, error)
+            if not refused:
                 return [found[index] for index in range(len(prompts))]
+            unusable = [asked[index] for index in refused]
+            asked = again
+        self._retract([*(prompts[index] for index in refused), *unusable], schema)
         raise self._no_verdict(prompts, refused)
 
     def _no_verdict(self, prompts: Sequence[Prompt], refused: Mapping[int, str]) -> LanguageModelError:
@@ -74,12 +77,19 @@ class Examiner:
         )
 
     def _answers(self, prompts: Sequence[Prompt], schema: Schema) -> list[Generation]:
-        held = schema if "json" in self.lm.supports else None
         try:
-            return self.lm.generate([prompt.messages() for prompt in prompts], self.sampling, schema=held)
+            return self.lm.generate(_chats(prompts), self.sampling, schema=self._held(schema))
         except LanguageModelError as error:
             about = f"one of {len(prompts)} dialogues" if error.prompt is None else prompts[error.prompt].about
             raise LanguageModelError(f"judge {self.name!r} could not judge {about}: {error}") from error
+
+    def _retract(self, prompts: Sequence[Prompt], schema: Schema) -> None:
+        """Let no cache keep what was of no use, or the same evaluation would fail for ever."""
+        if isinstance(self.lm, Retracting):
+            self.lm.retract(_chats(prompts), self.sampling, schema=self._held(schema))
+
+    def _held(self, schema: Schema) -> Schema | None:
+        return schema if "json" in self.lm.supports else None
 
     def _read(self, answer: Generation, prompt: Prompt, read: Callable[[str], T]) -> T:
         if answer.stop == "length":
@@ -188,6 +198,10 @@ def rewarded_by_judge(task: Task, judge: Reward | LanguageModel | str | None, ru
         have = "no judge" if judge is None else f"reward {judge.name!r} as judge, which knows what it scores"
         raise ValueError(f"a rubric goes with a language model that judges (judge='openai:MODEL@URL'), got {have}")
     return with_reward(task, judge if isinstance(judge, Reward) else Judge(judge, rubric or "goal"))
+
+
+def _chats(prompts: Sequence[Prompt]) -> list[list[dict[str, str]]]:
+    return [prompt.messages() for prompt in prompts]
 
 
 def _solid(text: str) -> str:
