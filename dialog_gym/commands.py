@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dialog_gym.errors import unknown
+from dialog_gym.judging import Judged, judge_episodes, verdict_json
 from dialog_gym.render import visible
+from dialog_gym.rewards.judge import Judge
 from dialog_gym.rollout import Evaluation
 
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]
@@ -126,12 +128,15 @@ def evaluate(
     lm: str = "tiny",
     settings: Settings = (),
     raw: bool = False,
+    judge: str | None = None,
+    rubric: str = "goal",
     out: Path | None = None,
     json: bool = False,
 ) -> None:
     """Score a trained agent or a baseline.
 
     The normalised score is 0 for the unsteered language model and 1 for the oracle on the same episodes.
+    With --judge, a language model scores the dialogues besides; with ?cache=FILE in its spec, again for nothing.
 
     Args:
         policy: A run folder or a saved agent, or oracle, lm, lm-sampled, random, constant.
@@ -142,6 +147,8 @@ def evaluate(
         lm: Language model of the policy lm where the environment has none.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
         raw: Leave out the normalised score, and the time it takes.
+        judge: Language model that scores the dialogues too, for instance openai:MODEL@URL?cache=FILE.
+        rubric: What it judges: goal, helpfulness, harmlessness or sotopia.
         out: File for the dialogues, as JSON lines.
         json: Print JSON.
     """
@@ -157,6 +164,7 @@ def evaluate(
     if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
     trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm, progress=True)
+    examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
     scale = {} if raw else baselines.references(trial)
     if known:
         result = baselines.evaluate(policy, trial, scale)
@@ -164,13 +172,15 @@ def evaluate(
         from dialog_gym.agent import load_agent
 
         result = trial.score(load_agent(folder).act, folder.name, scale)
+    judged = None if examiner is None else judge_episodes(examiner, result.episodes)
     if out is not None:
-        lines = (json_module.dumps(episode.to_json(), ensure_ascii=False) for episode in result.episodes)
-        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        _write_episodes(out, result, judged)
     if json:
-        _print_json(result.to_json())
+        _print_json(result.to_json() if judged is None else {**result.to_json(), "judge": judged.to_json()})
     else:
         _show_rows([score_row(result)], False)
+        if judged is not None:
+            _show_rows(judged.rows(), False)
 
 
 def fit(
@@ -319,6 +329,12 @@ def score_row(result: Evaluation) -> dict[str, Any]:
         "success": f"{result.success_rate:.0%}",
         "turns": f"{result.turns:.1f}",
     }
+
+
+def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> None:
+    verdicts = [{}] * len(result.episodes) if judged is None else [{"judge": verdict_json(v)} for v in judged.verdicts]
+    lines = [{**episode.to_json(), **more} for episode, more in zip(result.episodes, verdicts, strict=True)]
+    out.write_text("".join(json_module.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
 def _with_env(words: Sequence[str]) -> list[str]:
