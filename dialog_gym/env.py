@@ -412,19 +412,27 @@ def make_vector_env(
 def load_task(task: str, settings: Mapping[str, Any]) -> Task:
     """Import ``"module:Class"`` and construct it with ``settings``.
 
-    Two settings are none of the task's: ``judge``, the spec of a language model (or any ``Reward``) that rewards in
-    place of the task, which is still reported; and ``rubric``, the name of what the model judges.
+    Some settings are none of the task's. ``partner``, a language model or its spec, plays the other role;
+    ``partner_temperature`` (default 0) and ``partner_tokens`` (64) say how. ``judge``, likewise (or any ``Reward``),
+    rewards in place of the task, which is still reported; ``rubric`` names what it judges.
     """
     module, _, name = task.partition(":")
-    own = {key: value for key, value in settings.items() if key not in ("judge", "rubric")}
+    own = {key: value for key, value in settings.items() if key not in _SETTINGS_OF_MODELS}
     made: Task = getattr(importlib.import_module(module), name)(**own)
-    if "judge" not in settings and "rubric" not in settings:
-        return made
-    from dialog_gym.rewards.judge import rewarded_by_judge
+    if any(key in settings for key in ("partner", "partner_temperature", "partner_tokens")):
+        from dialog_gym.partner import played_by_model
 
-    return rewarded_by_judge(made, settings.get("judge"), settings.get("rubric"))
+        made = played_by_model(
+            made, settings.get("partner"), settings.get("partner_temperature"), settings.get("partner_tokens")
+        )
+    if "judge" in settings or "rubric" in settings:
+        from dialog_gym.rewards.judge import rewarded_by_judge
+
+        made = rewarded_by_judge(made, settings.get("judge"), settings.get("rubric"))
+    return made
 
 
+_SETTINGS_OF_MODELS = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric")
 _MASKS = tuple(f"_{name}" for name in ("dialogue", "turn", "success", "stop_reason", "reward_terms", "cost"))
 
 

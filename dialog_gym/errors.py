@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
+
+if TYPE_CHECKING:
+    from dialog_gym.dialogue import Dialogue
 
 
 class DialogueOverError(gym.error.ResetNeeded):
@@ -27,6 +32,26 @@ class LanguageModelError(RuntimeError):
 
 class UnsupportedError(ValueError):
     """A language model was asked for what its backend cannot do; the message says which backend can."""
+
+
+@contextmanager
+def naming(what: str, dialogues: Sequence[Dialogue]) -> Iterator[None]:
+    """Let a ``LanguageModelError`` of the block tell which dialogue it is about.
+
+    Args:
+        what: What the model was asked for.
+        dialogues: One per prompt of the call.
+    """
+    try:
+        yield
+    except LanguageModelError as error:
+        if error.prompt is None:
+            raise
+        dialogue = dialogues[error.prompt]
+        raise LanguageModelError(
+            f"{what} is missing at turn {len(dialogue.turns) + 1} of the dialogue with seed {dialogue.seed}: {error}",
+            error.prompt,
+        ) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:

@@ -63,6 +63,22 @@ class Task(ABC):
         made-up utterance.
         """
 
+    def settled(self, dialogue: Dialogue) -> Reply | None:
+        """Return how the dialogue ends if the agent's newest turn alone ends it, else None.
+
+        Asked where a language model speaks for the partner (``dialog_gym.partner``), before it is. By default a
+        partner always has a word.
+        """
+        return None
+
+    def heard(self, dialogue: Dialogue, text: str) -> Reply:
+        """Return what follows when a language model, as the partner, answers the newest agent turn with ``text``.
+
+        By default it is plain talk: nothing in it ends the dialogue. Override it (and ``settled``) where words
+        settle something: ``Bargain-v0`` closes the deal when one agrees to the other's price.
+        """
+        return Reply(text)
+
     def opening(self, dialogue: Dialogue) -> Dialogue:
         """Return ``dialogue`` (no turns yet) as the agent finds it: initial state, perhaps a greeting."""
         return dialogue

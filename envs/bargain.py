@@ -30,6 +30,8 @@ the type and sees nothing hidden .84; the best constant style with new reasons .
 Scenarios: generated, or ``scenarios=FILE`` in CraigslistBargain's JSON (He et al. 2018,
 arXiv:1808.09637), one scenario per listing. Limits, types and deadlines are drawn by seed; where the
 agent buys, the listing's buyer target is the partner's limit, as far as the ranges below allow.
+``partner=SPEC`` lets a language model be the partner: the same words close a deal or end the talk, and
+nothing else of the rules above holds but the reward.
 ``split``: ``"train"`` and ``"heldout"`` are 70 and 30 percent of the listings (or of the generated
 items), by a hash of the listing.
 
@@ -47,7 +49,7 @@ import numpy.typing as npt
 
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.envs import bargain_language as language
-from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, render_price, understand
+from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, agrees_at, render_price, understand
 from dialog_gym.envs.bargain_listings import Listing, generated, in_split, listing_title, read_listings
 from dialog_gym.rewards.base import Reward
 from dialog_gym.task import Reply, Task
@@ -218,6 +220,37 @@ class Bargain(Task):
         price = render_price(hidden["ask"], hidden["list_price"])
         return opened.said(partner, language.greet(partner, cue, price, bits >> 10))
 
+    # --- a language model as the partner -------------------------------------------------------
+
+    def settled(self, dialogue: Dialogue) -> Reply | None:
+        """Close the deal if the agent agrees to the partner's price or names one as good; let it leave."""
+        hidden, state = dialogue.scenario.hidden, dialogue.state
+        act = understand(dialogue.turns[-1].text, hidden["list_price"])
+        price = state["ask"] if act.accept else act.price
+        if price is not None and self._gain(hidden, price) <= self._gain(hidden, state["ask"]):
+            return self._closed(dialogue, price)
+        return Reply("", None, "left") if act.quit else None
+
+    def heard(self, dialogue: Dialogue, text: str) -> Reply:
+        """Close the deal if the partner agrees to the agent's latest price; let it leave.
+
+        A price it names becomes the standing one. Its hidden type, patience and deadline say nothing of a model.
+        """
+        hidden = dialogue.scenario.hidden
+        act = understand(text, hidden["list_price"])
+        offers = [said.price for said in self.parsed(dialogue) if said.price is not None]
+        if offers and (act.accept or agrees_at(text, offers[-1], hidden["list_price"])):
+            return self._closed(dialogue, offers[-1], text)
+        if act.quit:
+            return Reply(text, None, "left")
+        ask = dialogue.state["ask"] if act.price is None else act.price
+        offer = self._gain(hidden, offers[-1]) if offers else None
+        return Reply(text, {**dialogue.state, "ask": ask, "offer": offer})
+
+    def _closed(self, dialogue: Dialogue, price: int, text: str = "") -> Reply:
+        gain = self._gain(dialogue.scenario.hidden, price)
+        return Reply(text, {**dialogue.state, "price": price}, "deal", gain > 0)
+
     # --- the partner ---------------------------------------------------------------------------
 
     def reply(self, dialogues: Sequence[Dialogue]) -> list[Reply]:
@@ -244,11 +277,8 @@ class Bargain(Task):
         return Reply(language.answer(partner, reaction, cue, price, words), after)
 
     def _deal(self, dialogue: Dialogue, price: int, words: int) -> Reply:
-        hidden = dialogue.scenario.hidden
-        state = {**dialogue.state, "price": price}
-        text = language.close(render_price(price, hidden["list_price"]), words)
-        gain = self._gain(hidden, price)
-        return Reply(text, state, "deal", gain > 0)
+        money = render_price(price, dialogue.scenario.hidden["list_price"])
+        return self._closed(dialogue, price, language.close(money, words))
 
     def _gain(self, hidden: Mapping[str, Any], price: int) -> int:
         """Return what ``price`` leaves the agent, in percent of the list price."""
@@ -326,6 +356,12 @@ class Bargain(Task):
             numbers[11] = act.price / 100
             numbers[12 + (act.price >= 50) + (act.price >= 66) + (act.price > 80)] = 1
         return numbers
+
+    def facts(self, dialogue: Dialogue) -> npt.NDArray[np.float32]:
+        """Return what an attentive agent knows before it speaks, as numbers; nothing hidden is among them."""
+        from dialog_gym.envs.bargain_policies import facts
+
+        return facts(self, dialogue)
 
     def parsed(self, dialogue: Dialogue) -> list[Act]:
         """Return what was understood of each agent turn; ``Act.understood`` tells whether anything was."""

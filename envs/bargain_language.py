@@ -91,6 +91,7 @@ _AGREED = re.compile(
     r"|\bi(?: will|'ll)? (?:accept|agree)\b(?! that| with)|\bagreed\b|\baccepted\b|\bsold\b(?! to| it)"
     r"|\bi(?: will|'ll) take it\b(?! or)|\b(?:it is|it's) (?:all )?yours\b|\bthat works for me\b"
 )
+_AGREED_AT = re.compile(r"\bdone,? it\b|\bit (?:works|then|is fine|is okay|is ok|sounds good)\b")  # "it" is a price
 _CONDITION = re.compile(r"\?|\b(?:if|but|unless|until|when|once|before|almost|nearly|maybe|perhaps|might)\b")
 _DENIED = re.compile(
     r"(?:n't|\b(?:not|no|nope|never|cannot|cant|wont|dont|would|could|should|how|what))\b[^.,!;]*$"
@@ -266,6 +267,21 @@ def _agrees(text: str) -> bool:
         return False
     clause = match.start() + (text[match.start()] in ".,!;")
     return _DENIED.search(text[:clause]) is None
+
+
+def agrees_at(text: str, price: int, list_price: float) -> bool:
+    """Return whether ``text`` agrees and names ``price``, and no other; to repeat a price is not to agree to it.
+
+    >>> [agrees_at(text, 60, 100) for text in ("ok, $60, deal", "$60 is too low", "deal at $70", "$60? no deal")]
+    [True, False, False, False]
+    """
+    text = _plain(text)
+    amounts = _amounts(text, list_price)
+    if not amounts or any(amount.percent != price for amount in amounts):
+        return False
+    for start, end, _ in reversed(amounts):
+        text = f"{text[:start]}it{text[end:]}"
+    return _agrees(text) or _agrees(_AGREED_AT.sub("deal", text))
 
 
 @lru_cache(maxsize=1 << 15)

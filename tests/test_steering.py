@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv
-from dialog_gym.errors import DialogueOverError
+from dialog_gym.errors import DialogueOverError, UnsupportedError
 from dialog_gym.lm import load
 from dialog_gym.lm.base import Sampling
+from dialog_gym.lm.openai_lm import OpenAILM
 from dialog_gym.lm.speaker import Speaker
 from dialog_gym.wrappers import EmbeddingObservation, PrefixAction, vector
 from tests.lm.models import lm as random_lm
@@ -357,12 +358,6 @@ def small(rows: int | None = None) -> Any:
     )
 
 
-class Deaf:
-    """A language model behind a server: it speaks and gives nothing else."""
-
-    name, hidden_size, supports = "deaf", 8, frozenset[str]()
-
-
 class TestBadInput:
     def test_no_speaker(self):
         with pytest.raises(ValueError, match=r"needs a model to speak through, e\.g\."):
@@ -394,10 +389,10 @@ class TestBadInput:
             gym.make(PREFIX_ID, lm="tiny-sterable")
 
     def test_a_model_that_cannot_be_steered(self):
-        deaf: Any = Deaf()
-        with pytest.raises(ValueError, match="'deaf' gives no prefix and no state, which steering by vectors needs"):
+        deaf = OpenAILM("deaf", "http://127.0.0.1:9/v1")  # speaks, if it is there, and gives nothing else
+        with pytest.raises(UnsupportedError, match=r"steering by vectors needs 'prefix', which .* 'openai:deaf@"):
             PrefixAction(DialogueEnv(GuessTask()), deaf, prefix="pca")
-        with pytest.raises(ValueError, match="'deaf' gives no state"):
+        with pytest.raises(UnsupportedError, match=r"'openai:deaf@.*' gives no state.*observer=.*'tiny'"):
             EmbeddingObservation(DialogueEnv(GuessTask()), deaf)
 
     def test_an_unknown_state(self):

@@ -40,6 +40,7 @@ class PrefixMap(nn.Module, ABC):
 
     Attributes:
         kind: Name of the kind, ``pca``, ``clone`` or ``steer``.
+        needs_state: Whether a prefix depends on the state, which must then be that of the model it steers.
         action_size: A.
         prefix_tokens: P.
         position: Where the prefix goes.
@@ -47,6 +48,7 @@ class PrefixMap(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    needs_state: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type[PrefixMap]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -219,21 +221,32 @@ class PcaMap(PrefixMap):
 
 
 class SteerMap(PrefixMap):
-    """Decoder side of a conditional variational autoencoder: prefix = z W / 2 + mean embedding, with z = 2 a.
+    """Decoder side of a conditional variational autoencoder: prefix = f(z / 2) + mean embedding, with z = 2 a.
 
-    Trained together with the model, so that a code z says what the reply says; the prior of z is a standard
-    normal distribution, of which the box of actions covers two standard deviations.
+    f is linear, f(x) = x W, or with ``hidden`` units x W + MLP(x). Trained together with the model, so that a
+    code z says what the reply says; the prior of z is a standard normal distribution, of which the box of actions
+    covers two standard deviations.
     """
 
     kind = "steer"
     centre: Tensor
 
     def __init__(
-        self, embedding_size: int, action_size: int = 16, prefix_tokens: int = 2, position: Position = "end"
+        self,
+        embedding_size: int,
+        action_size: int = 16,
+        prefix_tokens: int = 2,
+        position: Position = "end",
+        hidden: int = 0,
     ) -> None:
         """Make a map with W = 0; use ``new``."""
         super().__init__(action_size, prefix_tokens, position)
-        self.weight = nn.Parameter(torch.zeros(action_size, prefix_tokens * embedding_size))
+        width = prefix_tokens * embedding_size
+        self.weight = nn.Parameter(torch.zeros(action_size, width))
+        self.hidden = hidden
+        self.mlp = (
+            nn.Sequential(nn.Linear(action_size, hidden), nn.SiLU(), nn.Linear(hidden, width)) if hidden else None
+        )
         self.register_buffer("centre", torch.zeros(embedding_size))
 
     @classmethod
@@ -244,11 +257,15 @@ class SteerMap(PrefixMap):
         prefix_tokens: int = 2,
         position: Position = "end",
         *,
+        hidden: int = 0,
         seed: int = 0,
     ) -> SteerMap:
-        """Draw W for training: a random code is as far from the mean of ``embeddings`` as they are on average."""
+        """Draw W (and the MLP, from torch's generator) for training.
+
+        A random code is as far from the mean of ``embeddings`` as they are on average.
+        """
         table = embeddings.detach().float().cpu()
-        made = cls(table.shape[1], action_size, prefix_tokens, position)
+        made = cls(table.shape[1], action_size, prefix_tokens, position, hidden)
         std = 2.0 * (table.var(0).mean() / action_size).sqrt()
         with torch.no_grad():
             made.weight.copy_(std * torch.randn(made.weight.shape, generator=torch.Generator().manual_seed(seed)))
@@ -262,11 +279,14 @@ class SteerMap(PrefixMap):
             "action_size": self.action_size,
             "prefix_tokens": self.prefix_tokens,
             "position": self.position,
+            "hidden": self.hidden,
         }
 
     def embeddings(self, z: Tensor) -> Tensor:
         """Return the prefixes of codes z (n, A), (n, P, embedding size)."""
-        return (z / 2 @ self.weight).view(len(z), self.prefix_tokens, -1) + self.centre
+        half = z / 2
+        flat = half @ self.weight if self.mlp is None else half @ self.weight + self.mlp(half)
+        return flat.view(len(z), self.prefix_tokens, -1) + self.centre
 
     def forward(self, actions: NDArray[Any] | Tensor, states: NDArray[Any] | Tensor) -> Tensor:
         """Return the prefixes; states do not matter."""
@@ -286,6 +306,7 @@ class CloneMap(PrefixMap):
     """
 
     kind = "clone"
+    needs_state = True
     shift: Tensor
     spread: Tensor
 

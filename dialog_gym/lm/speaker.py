@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dialog_gym.dialogue import Dialogue
+from dialog_gym.errors import UnsupportedError, naming
 from dialog_gym.lm import load, load_prefix
-from dialog_gym.lm.base import LanguageModel, Sampling
+from dialog_gym.lm.base import CAPABILITIES, LanguageModel, Sampling, Session, require
 from dialog_gym.lm.prefix import Fingerprinted, PrefixMap
+from dialog_gym.lm.wording import Wording
 from dialog_gym.task import Task
 
 Floats = npt.NDArray[np.float32]
@@ -20,17 +22,20 @@ Floats = npt.NDArray[np.float32]
 class Speaker:
     """Read the dialogues of ``rows`` rows and say the agent's next utterance in them.
 
-    One pass over what is new in a transcript gives both the state vector and the cache the reply goes
-    on from; the cache is kept from turn to turn. What a row says depends on its dialogue, the action and
-    the sampling settings, not on the other rows.
+    Where the model that speaks also observes, one pass over what is new in a transcript gives both the state vector
+    and the cache the reply goes on from; the cache is kept from turn to turn. What a row says depends on its
+    dialogue, the action and the sampling settings, not on the other rows.
+
+    A model behind a server tells no state: give an ``observer``, a second model that reads the same dialogues.
 
     Attributes:
         task: What is played.
-        lm: The language model.
+        lm: The language model that speaks.
+        observer: The language model whose states are observed, None if neither has states.
         rows: How many dialogues there are.
         prefix: Maps a vector action to prefix embeddings; None speaks unsteered.
         sampling: How replies are sampled; the random numbers come from (dialogue seed, turn).
-        state_size: Length of a state vector.
+        session: What the model that speaks remembers of each row.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Speaker:
         prefix: PrefixMap | str | None = None,
         sampling: Sampling | None = None,
         state: str = "last+mean",
+        observer: LanguageModel | str | None = None,
     ) -> None:
         """Speak for the agent of ``task``.
 
@@ -53,21 +59,39 @@ class Speaker:
             sampling: Default: greedy, at most 32 tokens.
             state: ``"last"``: what ``states`` tells is the last hidden state of the last token; ``"last+mean"``:
                 that, and the mean over all tokens, which knows more of what was said long ago.
+            observer: The model whose states are observed, or its spec; default ``lm``.
 
         Raises:
-            ValueError: The model cannot do what is asked, or the map belongs to another model.
+            ValueError: A model cannot do what is asked, or the map belongs to another model.
         """
         self.task = task
         self.lm = load(lm) if isinstance(lm, str) else lm
-        self.prefix = _map_for(self.lm, prefix)
+        self.observer = _observer(self.lm, observer)
+        self.prefix = _map_for(self.lm, self.observer, prefix)
         self.rows = rows
         self.sampling = sampling or Sampling()
         if state not in ("last", "last+mean"):
             raise ValueError(f"state must be 'last' or 'last+mean', got {state!r}")
-        self.session = self.lm.session(rows, mean=state == "last+mean")
-        self.state_size = self.lm.hidden_size * (1 + (state == "last+mean"))
-        self._states = np.zeros((rows, self.state_size), np.float32)
-        self._read: list[Dialogue | None] = [None] * rows
+        self._mean = state == "last+mean"
+        self._speaks = Wording(task, self.lm)
+        self.session = self.lm.session(rows, mean=self._mean)
+        self._prompted: list[Dialogue | None] = [None] * rows  # what the session has read
+        self._reads, self._eyes, self._states = self._speaks, self.session, np.zeros((rows, 0), np.float32)
+        if self.observer is not None:
+            self._states = np.zeros((rows, self.state_size), np.float32)
+            if self.observer is not self.lm:
+                self._reads = Wording(task, self.observer)
+                self._eyes = self.observer.session(rows, mean=self._mean)
+        self._seen: list[Dialogue | None] = self._prompted if self._eyes is self.session else [None] * rows
+
+    @property
+    def state_size(self) -> int:
+        """Length of a state vector.
+
+        Raises:
+            UnsupportedError: Neither the model that speaks nor another one observes.
+        """
+        return self._observing().hidden_size * (1 + self._mean)
 
     def steered(self, prefix: PrefixMap | str | None = None, sampling: Sampling | None = None) -> Speaker:
         """Return a speaker with another map or other sampling that shares this one's session and caches.
@@ -76,28 +100,21 @@ class Speaker:
             ValueError: The model cannot be steered, or the map belongs to another model.
         """
         other = copy(self)
-        other.prefix = self.prefix if prefix is None else _map_for(self.lm, prefix)
+        other.prefix = self.prefix if prefix is None else _map_for(self.lm, self.observer, prefix)
         other.sampling = sampling or self.sampling
         return other
 
     def states(self, rows: Sequence[int], dialogues: Sequence[Dialogue]) -> Floats:
-        """Return the model's state before each reply, shape ``(len(rows), state_size)``.
+        """Return the observer's state before each reply, shape ``(len(rows), state_size)``.
 
         A function of the text alone: the last hidden state of the last token of the prompt, and with
         ``"last+mean"`` the mean of the last hidden states of all its tokens behind it.
+
+        Raises:
+            UnsupportedError: Nobody observes.
         """
-        new = [
-            i for i, (row, dialogue) in enumerate(zip(rows, dialogues, strict=True)) if self._read[row] is not dialogue
-        ]
-        if new:
-            agent = self.task.roles[0]
-            fresh = [rows[i] for i in new]
-            prompts = [self.task.messages(dialogues[i], agent) for i in new]
-            # A new episode shares nothing with the last one, not even rounding.
-            self.session.forget([rows[i] for i in new if _begins(self._read[rows[i]], dialogues[i])])
-            self._states[fresh] = self.session.read(fresh, prompts)
-            for i in new:
-                self._read[rows[i]] = dialogues[i]
+        self._observing()
+        self._read(self._eyes, self._reads, self._seen, rows, dialogues)
         return self._states[list(rows)]
 
     def speak(self, rows: Sequence[int], dialogues: Sequence[Dialogue], actions: Floats | None = None) -> list[str]:
@@ -107,37 +124,93 @@ class Speaker:
             rows: The rows the dialogues are in.
             dialogues: One per row, none of them over.
             actions: Vectors in [-1, 1], shape ``(len(rows), action_size)``; None speaks unsteered.
+
+        Raises:
+            LanguageModelError: The model gave no answer; the message names the dialogue.
         """
-        states = self.states(rows, dialogues)
         prefixes = None
         if actions is not None:
             if self.prefix is None:
                 raise ValueError("this speaker has no prefix map to turn actions into prefixes; give it prefix=...")
-            prefixes = self.prefix(actions, states[:, : self.lm.hidden_size])
+            prefixes = self.prefix(actions, self._states_for(self.prefix, rows, dialogues))
+        self._read(self.session, self._speaks, self._prompted, rows, dialogues)
         seeds = [dialogue.draws("speech").bits() >> 1 for dialogue in dialogues]
         position = "end" if self.prefix is None else self.prefix.position
-        said = self.session.write(rows, self.sampling, prefixes=prefixes, seeds=seeds, position=position)
-        limit = self.task.max_chars
-        return [self.task.utterance(d, one.text)[:limit] for d, one in zip(dialogues, said, strict=True)]
+        with naming("the agent's words", dialogues):
+            said = self.session.write(rows, self.sampling, prefixes=prefixes, seeds=seeds, position=position)
+        return [self._speaks.utterance(d, one.text) for d, one in zip(dialogues, said, strict=True)]
 
     def forget(self) -> None:
         """Drop all caches; what follows is computed from the text again."""
         self.session.forget()
-        self._read[:] = [None] * self.rows
+        self._eyes.forget()
+        self._prompted[:] = self._seen[:] = [None] * self.rows
+
+    def _observing(self) -> LanguageModel:
+        if self.observer is None:
+            raise UnsupportedError(
+                f"language model {self.lm.name!r} gives no state vector, which observing dialogues needs: name a "
+                f"model that observes for it (observer=...), one of {CAPABILITIES['state']}"
+            )
+        return self.observer
+
+    def _states_for(self, prefix: PrefixMap, rows: Sequence[int], dialogues: Sequence[Dialogue]) -> Floats:
+        """Return the states that ``prefix`` is made with, (n, hidden_size); of no length if it needs none."""
+        if not prefix.needs_state or self.observer is None:
+            return np.zeros((len(rows), 0), np.float32)
+        return self.states(rows, dialogues)[:, : self.observer.hidden_size]
+
+    def _read(
+        self,
+        session: Session,
+        wording: Wording,
+        known: list[Dialogue | None],
+        rows: Sequence[int],
+        dialogues: Sequence[Dialogue],
+    ) -> None:
+        """Let ``session`` read those dialogues that are not ``known`` to it, in one batch."""
+        new = [i for i, (row, dialogue) in enumerate(zip(rows, dialogues, strict=True)) if known[row] is not dialogue]
+        if not new:
+            return
+        agent = self.task.roles[0]
+        fresh = [rows[i] for i in new]
+        # A new episode shares nothing with the last one, not even rounding.
+        session.forget([rows[i] for i in new if _begins(known[rows[i]], dialogues[i])])
+        states = session.read(fresh, [wording.messages(dialogues[i], agent) for i in new])
+        if session is self._eyes and self.observer is not None:
+            self._states[fresh] = states
+        for i in new:
+            known[rows[i]] = dialogues[i]
 
 
-def _map_for(lm: LanguageModel, prefix: PrefixMap | str | None) -> PrefixMap | None:
-    needed = {"state"} if prefix is None else {"state", "prefix"}
-    if missing := needed - lm.supports:
+def _observer(lm: LanguageModel, observer: LanguageModel | str | None) -> LanguageModel | None:
+    if observer is None:
+        return lm if "state" in lm.supports else None
+    found = load(observer) if isinstance(observer, str) else observer
+    require(found, {"state"}, "observing dialogues")
+    return found
+
+
+def _map_for(lm: LanguageModel, observer: LanguageModel | None, prefix: PrefixMap | str | None) -> PrefixMap | None:
+    if prefix is None:
+        return None
+    require(lm, {"prefix"}, "steering by vectors")
+    found = load_prefix(prefix, lm) if isinstance(prefix, str) else prefix
+    if found.fingerprint is not None and isinstance(lm, Fingerprinted):
+        found.check(lm)
+    if found.needs_state and not _same_model(lm, observer):
         raise ValueError(
-            f"language model {lm.name!r} gives no {' and no '.join(sorted(missing))}, which steering by vectors "
-            "needs; use a transformers model ('tiny-steerable', 'hf:NAME_OR_PATH')"
+            f"a {found.kind!r} prefix map is made with the states of the model that it steers, {lm.name!r}; observe "
+            "with the same model (observer=...), or take a map that needs none ('steer', 'pca')"
         )
-    if isinstance(prefix, str):
-        return load_prefix(prefix, lm)
-    if prefix is not None and prefix.fingerprint is not None and isinstance(lm, Fingerprinted):
-        prefix.check(lm)
-    return prefix
+    return found
+
+
+def _same_model(lm: LanguageModel, observer: LanguageModel | None) -> bool:
+    if observer is lm:
+        return True
+    told = [dict(one.fingerprint()) if isinstance(one, Fingerprinted) else None for one in (lm, observer)]
+    return told[0] is not None and told[0] == told[1]
 
 
 def _begins(before: Dialogue | None, dialogue: Dialogue) -> bool:

@@ -157,6 +157,7 @@ def make_prefix_env(
     *,
     lm: LanguageModel | str = "tiny-steerable",
     prefix: PrefixMap | str = "steer",
+    observer: LanguageModel | str | None = None,
     state: str = "last+mean",
     temperature: float = 0.0,
     max_tokens: int = 32,
@@ -169,14 +170,17 @@ def make_prefix_env(
         task: ``"module:Class"`` of the task; ``settings`` are its arguments.
         lm: The frozen language model that speaks, or its spec.
         prefix: The prefix map: ``"steer"``, ``"pca"``, ``"clone"``, a folder, or a map.
+        observer: The model whose states are observed, where it is another one: a model behind a server has none.
         state: What is observed, ``"last+mean"`` or ``"last"`` (as in the paper), see ``Speaker``.
         temperature: 0 speaks greedily.
         max_tokens: Longest reply, in tokens.
         render_mode: As in ``DialogueEnv``.
-        settings: Arguments of the task.
+        settings: Arguments of the task, and those of ``dialog_gym.env.load_task`` (``partner``, ``judge``, ...).
     """
     env = DialogueEnv(load_task(task, settings), render_mode=render_mode)
-    speaker = Speaker(env.task, lm, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state)
+    speaker = Speaker(
+        env.task, lm, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state, observer=observer
+    )
     return PrefixEnv(PrefixAction(EmbeddingObservation(env, speaker), speaker))
 
 
@@ -186,6 +190,7 @@ def make_prefix_vector_env(
     *,
     lm: LanguageModel | str = "tiny-steerable",
     prefix: PrefixMap | str = "steer",
+    observer: LanguageModel | str | None = None,
     state: str = "last+mean",
     temperature: float = 0.0,
     max_tokens: int = 32,
@@ -197,7 +202,8 @@ def make_prefix_vector_env(
     env = DialogueVectorEnv(
         load_task(task, settings), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode
     )
-    speaker = Speaker(env.task, lm, num_envs, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state)
+    sampling = Sampling(max_tokens, temperature)
+    speaker = Speaker(env.task, lm, num_envs, prefix=prefix, sampling=sampling, state=state, observer=observer)
     return vector.PrefixAction(vector.EmbeddingObservation(env, speaker), speaker)
 
 
