@@ -10,7 +10,8 @@ from dialog_gym.errors import LanguageModelError
 from dialog_gym.lm.transformers_lm import TransformersLM
 from dialog_gym.rewards.judge import Judge
 from dialog_gym.rewards.rubric import GOAL, SOTOPIA, Dimension, Rubric
-from dialog_gym.wrappers.rewards import RewardWrapper, VectorRewardWrapper
+from dialog_gym.wrappers import RewardWrapper
+from dialog_gym.wrappers.rewards import VectorRewardWrapper
 from tests.lm.models import llama, tokenizer
 from tests.rewards.judges import Scripted, dialogue, verdict
 from tests.toy import GuessTask, Hits
