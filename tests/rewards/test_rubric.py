@@ -47,6 +47,7 @@ def test_an_unknown_rubric_is_refused_with_the_nearest():
         (f"```json\n{verdict(goal=10)}\n```", 10),
         (f"```\n{verdict(goal=10)}\n```\n", 10),
         ('{"goal": 3.0, "reasoning": ""}', 3),
+        ('{"reasoning": "a tab\tand an escape\x1b", "goal": 4}', 4),
     ],
 )
 def test_what_is_a_verdict(answer, score):

@@ -1,0 +1,109 @@
+"""What is particular to the engine in this process: options, errors, counts, interruption."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from dialog_gym.lm import load
+from dialog_gym.lm.base import Sampling
+from dialog_gym.lm.vllm_lm import VllmLM
+from tests.vllm.dialogues import ROWS, prefixes, prompts
+
+GREEDY = Sampling(max_tokens=24)
+
+
+def test_what_was_read_before_is_not_read_again(engine):
+    asked = [[*prompt, {"role": "user", "content": "one more word, " * 200}] for prompt in prompts()]
+    before = engine.counts.prefilled
+    engine.generate(asked, GREEDY)
+    first = engine.counts.prefilled - before
+    generated = engine.counts.generated
+    replies = engine.generate(asked, GREEDY)
+    assert engine.counts.prefilled - before - first < first / 4
+    assert engine.counts.generated - generated == sum(len(one.tokens) for one in replies)
+
+
+def test_nothing_of_an_interrupted_call_reaches_the_next(engine):
+    expected = [one.text for one in engine.generate(prompts(), GREEDY)]
+    long = Sampling(max_tokens=3000, temperature=2.0)
+    talk = [[{"role": "user", "content": f"{i}"}] for i in range(64)]
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        while True:  # an end may be drawn early, by all of them
+            engine.generate(talk, long, seeds=range(64))
+    assert [one.text for one in engine.generate(prompts(), GREEDY)] == expected
+
+
+def test_prompts_that_do_not_fit_are_refused(engine):
+    endless = [{"role": "system", "content": "so " * 6000}]
+    with pytest.raises(ValueError, match=r"prompt 1 has \d+ tokens.*no room for a reply.*max_model_len"):
+        engine.generate([prompts(1)[0], endless], GREEDY)
+    with pytest.raises(ValueError, match=r"expected prefixes of shape"):
+        engine.generate(prompts(), GREEDY, prefixes=np.zeros((ROWS, 2, 7), np.float32))
+    with pytest.raises(ValueError, match="one seed per prompt"):
+        engine.generate(prompts(), GREEDY, seeds=[1])
+    with pytest.raises(ValueError, match=r"vLLM refuses .*temperature must be in \[0, 2\]"):
+        engine.generate(prompts(), Sampling(temperature=3.0), seeds=range(ROWS))
+    with pytest.raises(ValueError, match="one continuation per prompt"):
+        engine.logprobs(prompts(), ["yes"])
+
+
+def test_no_prompts_are_no_work(engine):
+    assert engine.generate([], GREEDY) == []
+    assert engine.logprobs([], []) == []
+
+
+def test_a_model_that_does_not_load_is_an_error_that_says_what_to_do(folder, tmp_path):
+    with pytest.raises(ValueError, match="cannot read the input embeddings of"):
+        load(f"vllm:{tmp_path}")
+    with pytest.raises(ValueError, match=r"(?s)vLLM cannot load .*'hf:NAME_OR_PATH'"):
+        VllmLM.from_pretrained(folder, no_such_option=1)
+    with pytest.raises(ValueError, match=r"expected .* to hold a LoRA adapter .*adapter_config.json"):
+        VllmLM.from_pretrained(folder, adapter=str(tmp_path))
+
+
+def test_a_spec_takes_options_and_an_adapter_changes_what_is_said(folder, engine, tmp_path):
+    adapter, merged = _adapter(folder, tmp_path)
+    lm = load(f"vllm:{folder}?adapter={adapter}&max_model_len=512&enforce_eager=true&max_num_seqs=32")
+    try:
+        assert lm.max_positions == 512
+        mine = lm.generate(prompts(), GREEDY)
+        steered = lm.generate(prompts(), GREEDY, prefixes=prefixes(lm))
+    finally:
+        lm.close()  # which leaves the other engine alone
+    reference = load(f"hf:{merged}")
+    assert [one.text for one in mine] == [one.text for one in reference.generate(prompts(), GREEDY)]
+    assert [one.text for one in mine] != [one.text for one in engine.generate(prompts(), GREEDY)]
+    theirs = reference.generate(prompts(), GREEDY, prefixes=prefixes(reference))
+    assert [one.text for one in steered] == [one.text for one in theirs]
+
+
+def _adapter(folder, out):
+    """Return the folders of a LoRA adapter for the model, and of the model with it merged."""
+    rank, alpha = 4, 8
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    merged, low_rank = dict(weights), {}
+    draw = torch.Generator().manual_seed(0)
+    for name, weight in weights.items():
+        if name.endswith("q_proj.weight"):
+            a = torch.randn(rank, weight.shape[1], generator=draw) / 8
+            b = torch.randn(weight.shape[0], rank, generator=draw) / 8
+            key = f"base_model.model.{name.removesuffix('.weight')}"
+            low_rank |= {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b}
+            merged[name] = weight + alpha / rank * b @ a
+    (out / "adapter").mkdir()
+    safetensors.torch.save_file(low_rank, out / "adapter" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": ["q_proj"], "bias": "none"}
+    (out / "adapter" / "adapter_config.json").write_text(json.dumps({**config, "task_type": "CAUSAL_LM"}))
+    (out / "merged").mkdir()
+    for file in folder.iterdir():
+        if file.is_file() and file.suffix != ".safetensors":
+            (out / "merged" / file.name).write_bytes(file.read_bytes())
+    safetensors.torch.save_file(merged, out / "merged" / "model.safetensors", {"format": "pt"})
+    (out / "merged" / "steer").symlink_to(folder / "steer")
+    return out / "adapter", out / "merged"
