@@ -8,27 +8,43 @@ once. What is tried again: 408, 409, 429, 5xx, lost connections, time-outs, answ
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import random
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import TimeoutError as NotYetError
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import openai
+import aiohttp
 
 from dialog_gym.errors import LanguageModelError
 from dialog_gym.lm.base import Counts
 
 T = TypeVar("T")
-Ask = Callable[[openai.AsyncOpenAI], Awaitable[Any]]
 
 LONGEST_WAIT = 60.0  # seconds before a request is sent again; a server that asks for more is not waited for
 SHOWN = 500  # characters of what a server says
-_CONFLICTS = (408, 409, 429)  # client errors that pass
+_PASSING = (408, 409, 429)  # client errors that pass
+
+
+class Ask(NamedTuple):
+    """One request.
+
+    Attributes:
+        path: Behind the URL of the server, for instance ``/chat/completions``; or a whole URL.
+        body: JSON.
+    """
+
+    path: str
+    body: Mapping[str, Any]
 
 
 class BadAnswerError(Exception):
@@ -107,11 +123,11 @@ class ApiCalls(Generic[T]):
         self._concurrency, self._timeout = concurrency, timeout
         self._attempts, self._backoff = attempts, backoff
         self._jitter = random.Random()
-        self._opened: tuple[int, openai.AsyncOpenAI, asyncio.Semaphore] | None = None
+        self._opened: tuple[int, aiohttp.ClientSession, asyncio.Semaphore] | None = None
 
     def run(
         self,
-        asks: list[Ask],
+        asks: Sequence[Ask],
         read: Callable[[Any], T],
         arrived: Callable[[int, T], None] | None = None,
         prompts: Sequence[int] | None = None,
@@ -121,8 +137,8 @@ class ApiCalls(Generic[T]):
         After a request has failed for good no further one is begun; those under way may end.
 
         Args:
-            asks: From the client to the request, one each.
-            read: From the server's answer to the result; raises ``BadAnswerError`` if there is none.
+            asks: The requests.
+            read: From the JSON of an answer to the result; raises ``BadAnswerError`` if there is none.
             arrived: Called with number and result of each request as soon as it is there, even if others fail.
             prompts: What an error calls each request: the number of its prompt, by default the same.
 
@@ -130,7 +146,7 @@ class ApiCalls(Generic[T]):
             LanguageModelError: Some request failed for good. It names the first one.
         """
         loop = _background_loop()
-        batch = _Batch(asks, read, arrived, self._client(loop))
+        batch = _Batch(asks, read, arrived)
         outcome = asyncio.run_coroutine_threadsafe(self._all(batch), loop)
         try:
             outcome.result()
@@ -145,6 +161,7 @@ class ApiCalls(Generic[T]):
         return [batch.results[i] for i in range(len(asks))]
 
     async def _all(self, batch: _Batch[T]) -> None:
+        batch.session, batch.limit = self._connections()
         async with asyncio.TaskGroup() as tasks:
             for i in range(len(batch.asks)):
                 tasks.create_task(self._one(i, batch))
@@ -169,14 +186,36 @@ class ApiCalls(Generic[T]):
         self.counts.requests += 1
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await batch.asks[i](batch.client)
+                answer = await self._post(batch.session, batch.asks[i])
+            if isinstance(answer, Failure):
+                return answer
             result = batch.read(answer)
-        except (openai.OpenAIError, BadAnswerError, TimeoutError, ValueError) as error:
-            return _failure(error, self._timeout)
+        except TimeoutError:
+            return Failure("timeout", f"no answer within {self._timeout:g} s", True)
+        except BadAnswerError as error:
+            return Failure(error.kind, str(error), error.again)
+        except (aiohttp.ClientError, OSError) as error:
+            return Failure("connection", f"{type(error).__name__} {error}", True)
+        except ValueError as error:
+            return Failure("malformed", f"the answer is no JSON: {error}", True)
         batch.results[i] = result
         if batch.arrived is not None:
             batch.arrived(i, result)
         return None
+
+    async def _post(self, session: aiohttp.ClientSession, ask: Ask) -> Any:
+        """Return the JSON of an answer, or what went wrong."""
+        url = ask.path if ask.path.startswith("http") else self._url + ask.path
+        headers = {"Content-Type": "application/json"}
+        if self._key.text:
+            headers["Authorization"] = f"Bearer {self._key.text}"
+        # A redirection is no answer: keys and dialogues go to the server that was named, and no other.
+        body = json.dumps(ask.body).encode()
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            content = await response.read()
+            if response.status == 200:
+                return json.loads(content)
+            return _refusal(response.status, content, response.headers)
 
     def _wait(self, attempt: int, failure: Failure) -> float | None:
         """Return the seconds until the next try, None if there is none."""
@@ -196,30 +235,29 @@ class ApiCalls(Generic[T]):
             prompt,
         )
 
-    def _client(self, loop: asyncio.AbstractEventLoop) -> tuple[openai.AsyncOpenAI, asyncio.Semaphore]:
+    def _connections(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
         """Return the connections of this process, opened at the first request; a forked process gets its own."""
-        with _LOCK:
-            if self._opened is None or self._opened[0] != os.getpid():
-                client = openai.AsyncOpenAI(
-                    base_url=self._url, api_key=self._key.text or "none", max_retries=0, timeout=self._timeout
-                )
-                self._opened = (os.getpid(), client, asyncio.Semaphore(self._concurrency))
-                weakref.finalize(self, _close, os.getpid(), client, loop)
-            return self._opened[1:]
+        if self._opened is None or self._opened[0] != os.getpid():
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # the semaphore limits
+                timeout=aiohttp.ClientTimeout(total=None),  # asyncio.timeout limits
+                proxy=_proxy(self._url),
+            )
+            self._opened = (os.getpid(), session, asyncio.Semaphore(self._concurrency))
+            weakref.finalize(self, _close, os.getpid(), session, asyncio.get_running_loop())
+        return self._opened[1:]
 
 
 class _Batch(Generic[T]):
     """What is asked in one call of ``ApiCalls.run``, and what came of it."""
 
+    session: aiohttp.ClientSession
+    limit: asyncio.Semaphore
+
     def __init__(
-        self,
-        asks: list[Ask],
-        read: Callable[[Any], T],
-        arrived: Callable[[int, T], None] | None,
-        client: tuple[openai.AsyncOpenAI, asyncio.Semaphore],
+        self, asks: Sequence[Ask], read: Callable[[Any], T], arrived: Callable[[int, T], None] | None
     ) -> None:
         self.asks, self.read, self.arrived = asks, read, arrived
-        self.client, self.limit = client
         self.results: dict[int, T] = {}
         self.failures: dict[int, tuple[Failure, int]] = {}  # by number of the request; with the attempts made
 
@@ -234,25 +272,27 @@ class _Secret:
         return "***"
 
 
-def _failure(error: Exception, timeout: float) -> Failure:
-    """Return what ``error`` means."""
-    if isinstance(error, BadAnswerError):
-        return Failure(error.kind, str(error), error.again)
-    if isinstance(error, openai.APIStatusError):
-        status, headers = error.status_code, error.response.headers
-        again = status in _CONFLICTS or status >= 500
-        if error.code == "insufficient_quota" or headers.get("x-should-retry") == "false":
-            again = False
-        return Failure(str(status), error.message, again, _asked_to_wait(headers))
-    if isinstance(error, (TimeoutError, openai.APITimeoutError)):
-        return Failure("timeout", f"no answer within {timeout:g} s", True)
-    if isinstance(error, openai.APIConnectionError):
-        return Failure("connection", f"{error} {error.__cause__ or ''}".strip(), True)
-    # What is left are answers that the client could not read: no JSON, or other JSON than the protocol has.
-    return Failure("malformed", f"the answer cannot be read: {type(error).__name__} {error}", True)
+def _refusal(status: int, content: bytes, headers: Mapping[str, str]) -> Failure:
+    """Return what an answer other than 200 means."""
+    said = content.decode(errors="replace").strip()
+    code = None
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        error = json.loads(said)["error"]
+        code = error.get("code")
+        said = str(error["message"])
+    again = status in _PASSING or status >= 500
+    if code == "insufficient_quota" or headers.get("x-should-retry") == "false":
+        again = False
+    return Failure(str(status), said or "no reason given", again, _asked_to_wait(headers))
 
 
-def _asked_to_wait(headers: Any) -> float | None:
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for ``url`` (HTTPS_PROXY, NO_PROXY, ...), None for none."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+
+
+def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that an answer asks to wait, None if it does not."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
@@ -266,6 +306,7 @@ def _asked_to_wait(headers: Any) -> float | None:
         return None
 
 
+_THREAD = "dialog_gym requests"
 _LOCK = threading.Lock()
 _LOOP: tuple[int, asyncio.AbstractEventLoop] | None = None
 
@@ -276,11 +317,15 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     with _LOCK:
         if _LOOP is None or _LOOP[0] != os.getpid():
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="dialog_gym requests", daemon=True).start()
+            threading.Thread(target=loop.run_forever, name=_THREAD, daemon=True).start()
             _LOOP = (os.getpid(), loop)
         return _LOOP[1]
 
 
-def _close(pid: int, client: openai.AsyncOpenAI, loop: asyncio.AbstractEventLoop) -> None:
-    if pid == os.getpid():
-        asyncio.run_coroutine_threadsafe(client.close(), loop)
+def _close(pid: int, session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+    """Close connections that nobody uses any more; those of a parent process are its own."""
+    if pid == os.getpid() and loop.is_running():
+        closed = asyncio.run_coroutine_threadsafe(session.close(), loop)
+        if threading.current_thread().name != _THREAD:
+            with suppress(NotYetError):
+                closed.result(timeout=1.0)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dialog_gym.lm.answers import AnswerFile, key_of
-from dialog_gym.lm.api_calls import ApiCalls, Ask, BadAnswerError
+from dialog_gym.lm.api_answers import prompt_logprobs, reply, token_ids, tokens_used
+from dialog_gym.lm.api_calls import ApiCalls, Ask
 from dialog_gym.lm.base import (
     Counts,
     Embeddings,
@@ -207,13 +208,13 @@ class OpenAILM:
             raise ValueError(f"expected one continuation per prompt, got {len(continuations)} for {len(prompts)}")
         before, after = self._token_ids(prompts, continuations)
         asks = [
-            self._ask({**self._completion(ids + reply, Sampling(max_tokens=1)), "extra_body": {"prompt_logprobs": 0}})
-            for ids, reply in zip(before, after, strict=True)
+            _ask({**self._completion(ids + said, Sampling(max_tokens=1)), "prompt_logprobs": 0})
+            for ids, said in zip(before, after, strict=True)
         ]
-        tables = self._calls.run(asks, self._read_prompt_logprobs)
+        tables = self._calls.run(asks, lambda answer: prompt_logprobs(self._counted(answer)))
         return [
-            np.array([table[len(ids) + k][str(token)]["logprob"] for k, token in enumerate(reply)], np.float32)
-            for table, ids, reply in zip(tables, before, after, strict=True)
+            np.array([table[len(ids) + k][str(token)]["logprob"] for k, token in enumerate(said)], np.float32)
+            for table, ids, said in zip(tables, before, after, strict=True)
         ]
 
     # --- what is asked ---------------------------------------------------------------------------
@@ -239,9 +240,8 @@ class OpenAILM:
         bodies = self._unbound(prompts, sampling, prefixes, position)
         if schema is not None:
             about = {"name": "answer", "strict": True, "schema": dict(schema)}
-            for body in bodies:
-                target = body if "messages" in body else body["extra_body"]  # vLLM's /completions has it too
-                target["response_format"] = {"type": "json_schema", "json_schema": about}
+            for body in bodies:  # also of vLLM's /completions
+                body["response_format"] = {"type": "json_schema", "json_schema": about}
         return bodies
 
     def _unbound(
@@ -257,7 +257,7 @@ class OpenAILM:
         bodies = []
         for embedded in self.embedder.embed(prompts, prefixes, position):
             body = self._completion(None, sampling)
-            body["extra_body"]["prompt_embeds"] = as_base64(embedded)
+            body["prompt_embeds"] = as_base64(embedded)
             bodies.append(body)
         return bodies
 
@@ -272,14 +272,15 @@ class OpenAILM:
         body = self._sampled(sampling)
         body.update(prompt=prompt, logprobs=0)
         if self.embedder is not None:
-            body["extra_body"]["stop_token_ids"] = sorted(self.embedder.chat.stop_ids)
+            body["stop_token_ids"] = sorted(self.embedder.chat.stop_ids)
         return body
 
     def _sampled(self, sampling: Sampling) -> Body:
         body: Body = {"model": self.model, self._longest: sampling.max_tokens, "temperature": sampling.temperature}
         if sampling.temperature > 0 and sampling.top_p < 1.0:
             body["top_p"] = sampling.top_p
-        body["extra_body"] = {"return_token_ids": True} if self._vllm else {}
+        if self._vllm:
+            body["return_token_ids"] = True
         return body
 
     def _token_ids(
@@ -312,17 +313,8 @@ class OpenAILM:
         """
         address = f"{self.url.removesuffix('/v1')}/tokenize"
         ends = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
-
-        def ask(chat: list[dict[str, str]]) -> Ask:
-            body = {"model": self.model, "messages": chat, **ends}
-            return lambda client: client.post(address, cast_to=object, body=body)
-
-        return self._calls.run([ask(chat) for chat in chats], _tokens)
-
-    def _ask(self, body: Body) -> Ask:
-        if "messages" in body:
-            return lambda client: client.chat.completions.create(**body)
-        return lambda client: client.completions.create(**body)
+        asks = [Ask(address, {"model": self.model, "messages": chat, **ends}) for chat in chats]
+        return self._calls.run(asks, token_ids)
 
     def _key(self, body: Body) -> str:
         return key_of([self.url, body])
@@ -342,66 +334,29 @@ class OpenAILM:
                 self._answers.keep(new[i], answer)
 
         prompts = [keys.index(key) for key in new]
-        said = self._calls.run([self._ask(asked[key]) for key in new], self._read, keep, prompts)
+        said = self._calls.run([_ask(asked[key]) for key in new], self._read, keep, prompts)
         found.update(zip(new, said, strict=True))
         return [found[key] for key in keys]
 
-    def _read(self, response: Any) -> Generation:
-        """Return the reply in ``response``.
+    def _read(self, answer: Any) -> Generation:
+        """Return the reply in ``answer``.
 
         Raises:
             BadAnswerError: There is none.
         """
-        choice = self._choice(response)
-        message = getattr(choice, "message", None)
-        text = choice.text if message is None else message.content
-        ids = tuple(getattr(choice, "token_ids", None) or ())
-        finish = choice.finish_reason
-        if finish == "content_filter":
-            raise BadAnswerError("content_filter", "the server's filter stopped the reply", again=False)
-        if refusal := getattr(message, "refusal", None):
-            raise BadAnswerError("refusal", f"the model refuses: {refusal}", again=False)
-        if self.embedder is not None and ids:
-            text = self.embedder.chat.decode([ids])[0]
-        if not isinstance(text, str) or not (text.strip() or ids):
-            hint = ": max_tokens is too small" if finish == "length" else ""
-            raise BadAnswerError("empty", f"the answer has no text{hint}", again=finish != "length")
-        stop: Literal["end", "length"] = "length" if finish == "length" else "end"
-        return Generation(text.strip(), ids, _scores(choice.logprobs), stop)
+        return reply(self._counted(answer), None if self.embedder is None else self.embedder.chat)
 
-    def _read_prompt_logprobs(self, response: Any) -> list[Mapping[str, Any]]:
-        table = getattr(self._choice(response), "prompt_logprobs", None)
-        if not isinstance(table, list):
-            raise BadAnswerError(
-                "no prompt_logprobs", "the server tells no log-probabilities of prompts: is it vLLM's?", again=False
-            )
-        return table
-
-    def _choice(self, response: Any) -> Any:
-        """Return the one choice of an answer, and count its tokens."""
-        usage = getattr(response, "usage", None)
-        if usage is not None:
-            told = [getattr(usage, name, None) or 0 for name in ("prompt_tokens", "completion_tokens")]
-            self.counts.prefilled += told[0]
-            self.counts.generated += told[1]
-            self.counts.cost += told[0] * self._prices[0] + told[1] * self._prices[1]
-        choices = getattr(response, "choices", None)
-        if not choices:
-            raise BadAnswerError("malformed", f"the answer has no choices: {str(response)!r:.200}", again=True)
-        return choices[0]
+    def _counted(self, answer: Any) -> Any:
+        """Return ``answer``; its tokens are paid for, whatever it holds."""
+        prompt, completion = tokens_used(answer)
+        self.counts.prefilled += prompt
+        self.counts.generated += completion
+        self.counts.cost += prompt * self._prices[0] + completion * self._prices[1]
+        return answer
 
 
-def _scores(logprobs: Any) -> tuple[float, ...]:
-    """Return the log-probabilities of the tokens of a reply, in either form that servers have."""
-    if (content := getattr(logprobs, "content", None)) is not None:
-        return tuple(float(token.logprob) for token in content)
-    return tuple(float(score) for score in getattr(logprobs, "token_logprobs", None) or ())
-
-
-def _tokens(answer: Any) -> list[int]:
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("tokens"), list):
-        raise BadAnswerError("no tokens", f"the server cannot tokenize: {str(answer)!r:.200}", again=False)
-    return [int(token) for token in answer["tokens"]]
+def _ask(body: Body) -> Ask:
+    return Ask("/chat/completions" if "messages" in body else "/completions", body)
 
 
 def _rest(ids: list[int], start: list[int]) -> list[int]:
