@@ -7,13 +7,17 @@ that arrives can be checked: a score that nobody gave is found.
   connection, nothing (time-out), a body that is no JSON, or a judge that says something else than a verdict. A step
   whose judge fails for good is taken again. Then the same evaluation runs once more with the same answer file.
 * *overhead*: every turn of every row is judged by a server that takes 50 ms, in a process of its own. The floor is
-  the latency, once per step of all rows; an aim stands beside it.
+  the latency, once per step of all rows; an aim stands beside it. In turn with the steps, as many requests of the
+  same size go through bare sockets: what the machine and the server take of it, whoever asks.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import re
+import socket
 import statistics
 import sys
 import tempfile
@@ -26,7 +30,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import tyro
 from gymnasium.vector import VectorEnv, VectorWrapper
@@ -45,6 +50,7 @@ from dialog_gym.rollout import Episode, make_rows, oracle_policy, play
 ENV = "dialog_gym/Bargain-v0"
 KINDS = ("429", "500", "cut", "timeout", "malformed", "nonsense")
 AIM = 1.3  # times the latency
+WARM_UP = 3  # steps that are not counted
 SAID = "I would offer a little more than that, please, because I have seen a few of these go for less."
 
 
@@ -182,36 +188,80 @@ def overhead_run(settings: Settings) -> dict[str, Any]:
     """Judge every turn of every row, and compare the time of a step with the latency of the server."""
     with _served(settings.latency) as url:
         lm = load(f"openai:judge@{url}?concurrency={settings.rows}")
-        rows = make_rows(ENV, settings.rows, {"judge": Judge(lm, when="turn"), "max_turns": 2})
-        judged, cpu = _step_times(rows, settings.steps + 3)
-        alone, _ = _step_times(make_rows(ENV, settings.rows, {"max_turns": 2}), settings.steps + 3)
+        judged = make_rows(ENV, settings.rows, {"judge": Judge(lm, when="turn"), "max_turns": 2})
+        plain = make_rows(ENV, settings.rows, {"max_turns": 2})
+        with BareRequests(url, settings.rows) as bare:
+            took = [
+                (*_step(judged, step), *_step(plain, step), bare.send()) for step in range(WARM_UP + settings.steps)
+            ]
         asked = lm.counts.requests
-    wall = statistics.median(judged[3:])
+    wall, cpu, alone, _, floor = zip(*took[WARM_UP:], strict=True)
     return {
         "rows": settings.rows,
         "latency": settings.latency,
-        "step": wall,
-        "step at best": min(judged[3:]),
-        "step without judge": statistics.median(alone[3:]),
-        "cpu per request": statistics.median(cpu[3:]) / settings.rows,
-        "requests per step": asked / len(judged),
-        "ratio": wall / settings.latency,
-        "ratio at best": min(judged[3:]) / settings.latency,
+        "step": statistics.median(wall),
+        "step at best": min(wall),
+        "step without judge": statistics.median(alone),
+        "bare requests": statistics.median(floor),
+        "cpu per request": statistics.median(cpu) / settings.rows,
+        "requests per step": asked / len(took),
+        "ratio": statistics.median(wall) / settings.latency,
+        "ratio at best": min(wall) / settings.latency,
+        "ratio to bare requests": statistics.median(wall) / statistics.median(floor),
         "aim": AIM,
+        "load average": os.getloadavg() if hasattr(os, "getloadavg") else None,
     }
 
 
-def _step_times(rows: VectorEnv[Any, Any, Any], steps: int) -> tuple[list[float], list[float]]:
-    """Return wall and CPU seconds of each step; dialogues begin anew between steps, outside the clock."""
-    walls, cpus = [], []
-    for step in range(steps):
-        rows.reset(seed=rows.num_envs * step)
-        texts = [f"{SAID} {step}.{row}" for row in range(rows.num_envs)]
-        wall, cpu = time.perf_counter(), time.process_time()
-        rows.step(texts)
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    return walls, cpus
+def _step(rows: VectorEnv[Any, Any, Any], step: int) -> tuple[float, float]:
+    """Return wall and CPU seconds of one step of dialogues that have just begun."""
+    rows.reset(seed=rows.num_envs * step)
+    texts = [f"{SAID} {step}.{row}" for row in range(rows.num_envs)]
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows.step(texts)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+class BareRequests:
+    """The least there is to do for answers: write to open sockets, read what comes."""
+
+    def __init__(self, url: str, rows: int) -> None:
+        """Open ``rows`` connections to ``url``."""
+        address = urlsplit(url)
+        content = [{"role": "system", "content": "x" * 1000}, {"role": "user", "content": "x" * 600}]
+        body = json.dumps({"model": "judge", "messages": content}).encode()
+        head = f"POST {address.path}/chat/completions HTTP/1.1\r\nHost: api\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._request = head.encode() + body
+        self._sockets = [socket.create_connection((address.hostname, address.port)) for _ in range(rows)]
+
+    def send(self) -> float:
+        """Send a request on each connection and wait for all answers; return the seconds it took."""
+        begun = time.perf_counter()
+        for one in self._sockets:
+            one.sendall(self._request)
+        for one in self._sockets:
+            _read_answer(one)
+        return time.perf_counter() - begun
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the connections."""
+        for one in self._sockets:
+            one.close()
+
+
+def _read_answer(connection: socket.socket) -> None:
+    """Read one answer whole."""
+    got = b""
+    while not (found := re.search(rb"Content-Length: (\d+).*?\r\n\r\n", got, re.DOTALL)) or len(got) < (
+        found.end() + int(found[1])
+    ):
+        if not (part := connection.recv(65536)):
+            raise ConnectionError("the server has closed the connection")
+        got += part
 
 
 @contextmanager
@@ -260,8 +310,10 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         f"a judged step of {overhead['rows']} rows takes {1e3 * overhead['step']:.1f} ms (median; at best "
         f"{1e3 * overhead['step at best']:.1f}), {overhead['ratio']:.2f} times the latency of "
         f"{1e3 * overhead['latency']:.0f} ms (at best {overhead['ratio at best']:.2f}); aim below {overhead['aim']}: "
-        f"{met}. Without judge {1e3 * overhead['step without judge']:.2f} ms; "
-        f"{1e3 * overhead['cpu per request']:.2f} ms of CPU per request."
+        f"{met}.\nBare requests take {1e3 * overhead['bare requests']:.1f} ms (the step is "
+        f"{overhead['ratio to bare requests']:.2f} times that), the step without judge "
+        f"{1e3 * overhead['step without judge']:.2f} ms; {1e3 * overhead['cpu per request']:.2f} ms of CPU per "
+        f"request. Load average {overhead['load average']}"
     )
 
 

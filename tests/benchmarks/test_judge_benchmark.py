@@ -32,6 +32,7 @@ def test_every_row_is_judged_in_every_step():
     assert found["requests per step"] == 4
     assert found["ratio"] == found["step"] / 0.02 >= found["ratio at best"] >= 1
     assert found["step without judge"] < found["step"]
+    assert found["bare requests"] >= 0.02
 
 
 def test_the_report_is_shown(capsys):
