@@ -163,6 +163,7 @@ def fault_run(settings: Settings) -> dict[str, Any]:
 def _judged(spec: str, settings: Settings) -> dict[str, Any]:
     """Play with the judge ``spec``; return what came of it."""
     lm = load(spec)
+    lm.counts.reset()
     rows = TakenAgain(make_rows(ENV, min(settings.rows, settings.dialogues), {"judge": Judge(lm)}))
     begun = time.perf_counter()
     episodes = [episode for _, episode in play(oracle_policy(rows), rows, settings.dialogues)]
