@@ -22,12 +22,24 @@ USAGE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # exit statuses, as shells have t
 _EXTRAS = {
     "cli": ("rich", "tyro"),
     "torch": ("torch", "transformers", "tokenizers", "safetensors"),
+    "api": ("aiohttp",),
+    "peft": ("peft",),
+    "vllm": ("vllm",),
     "sb3": ("stable_baselines3",),
     "report": ("matplotlib", "tensorboard"),
     "wandb": ("wandb",),
     "minari": ("minari",),
 }
-_TOLD = (ValueError, KeyError, OSError, LanguageModelError, RunFolderError, gym.error.Error, ModuleNotFoundError)
+_TOLD = (
+    ValueError,
+    KeyError,
+    OSError,
+    NotImplementedError,
+    LanguageModelError,
+    RunFolderError,
+    gym.error.Error,
+    ModuleNotFoundError,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -75,11 +76,18 @@ def agents(json: bool = False) -> None:
     _show_rows([{"agent": name, "summary": agent_spec(name).summary} for name in agent_names()], json)
 
 
-def play(env: EnvName, seed: int | None = None, settings: Settings = (), json: bool = False) -> None:
+def play(
+    env: EnvName,
+    seed: int | None = None,
+    partner: str | None = None,
+    settings: Settings = (),
+    json: bool = False,
+) -> None:
     """Talk to the partner yourself and see the reward; /help tells more.
 
     Args:
         env: Environment, for instance Bargain-v0.
+        partner: Language model to talk to instead, for instance tiny, hf:NAME or openai:MODEL@URL.
         seed: Names the dialogue; the same seed gives the same scenario and partner.
         settings: Argument of the environment, for instance side=seller.
         json: Print what was played as JSON at the end (the dialogue itself then goes to standard error).
@@ -89,7 +97,7 @@ def play(env: EnvName, seed: int | None = None, settings: Settings = (), json: b
 
     env_id = text_id(env_name(env))
     try:
-        made = gym.make(env_id, **parse_settings(settings))
+        made = gym.make(env_id, **_with_models(parse_settings(settings), partner=partner))
     except TypeError as error:
         raise ValueError(f"{env_id} cannot be made with {' '.join(settings)}: {reason(error)}") from error
     console = Console(stderr=json, highlight=False)
@@ -102,7 +110,9 @@ def train(agent: AgentName) -> None:
     """Train an agent: `dialog-gym train td3 --help` lists its settings.
 
     The same command started again goes on from the last checkpoint of its run folder. Beside the agent's
-    own settings, --set KEY=VALUE gives the environment an argument, for instance --set side=seller.
+    own settings, --set KEY=VALUE gives the environment an argument, for instance --set side=seller. --lm SPEC
+    names the language model that speaks (for instance hf:NAME or openai:MODEL@URL?prefix=NAME), and --partner SPEC
+    the one that it talks to; they are arguments of the environment too.
 
     Args:
         agent: The agent; `dialog-gym agents` lists them.
@@ -115,7 +125,8 @@ def train_agent(name: str, words: Sequence[str]) -> None:
     from dialog_gym.agent import agent_spec, parse
 
     spec = agent_spec(name)
-    words = _with_env(words)
+    own = {setting.name for setting in fields(spec.args)}
+    words = _with_env(words, [flag for flag in ("--lm", "--partner") if flag[2:] not in own])
     spec.train(parse(spec.args, words, prog=f"dialog-gym train {name}"))
 
 
@@ -125,7 +136,8 @@ def evaluate(
     episodes: int = 512,
     seed: int = 1_000_000,
     rows: int = 32,
-    lm: str = "tiny",
+    lm: str | None = None,
+    partner: str | None = None,
     settings: Settings = (),
     raw: bool = False,
     judge: str | None = None,
@@ -144,7 +156,8 @@ def evaluate(
         episodes: Number of dialogues.
         seed: Seed of the first; the others follow.
         rows: Dialogues in parallel; no influence on the result.
-        lm: Language model of the policy lm where the environment has none.
+        lm: Language model that speaks; default: that of the environment or the run, else tiny.
+        partner: Language model to talk to instead of the scripted partner; there is no normalised score then.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
         raw: Leave out the normalised score, and the time it takes.
         judge: Language model that scores the dialogues too, for instance openai:MODEL@URL?cache=FILE.
@@ -160,12 +173,13 @@ def evaluate(
         raise unknown("policy or run folder", policy, baselines.POLICIES)
     told = {} if known else _told_by_run(folder)
     env_id = env_name(env or told.get("env") or _no_env(policy))
-    kwargs = {**told.get("env_kwargs", {}), **parse_settings(settings)}
+    speaks = lm if _acts_by_vectors(env_id) else None  # in a text environment the policy speaks, not the environment
+    kwargs = _with_models({**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=speaks, partner=partner)
     if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
-    trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm, progress=True)
+    trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "tiny", progress=True)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
-    scale = {} if raw else baselines.references(trial)
+    scale = {} if raw or "partner" in kwargs else baselines.references(trial)  # a model's mind has no oracle
     if known:
         result = baselines.evaluate(policy, trial, scale)
     else:
@@ -337,23 +351,31 @@ def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> Non
     out.write_text("".join(json_module.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
-def _with_env(words: Sequence[str]) -> list[str]:
-    """Write out the id after ``--env``, and gather ``--set KEY=VALUE`` in ``--env-kwargs``."""
-    rest, settings, given = [], [], "{}"
-    queue = [part for word in words for part in _split_flag(word)]
+def _with_models(kwargs: dict[str, Any], **models: str | None) -> dict[str, Any]:
+    """Return arguments of an environment with those models that are named."""
+    return {**kwargs, **{name: spec for name, spec in models.items() if spec is not None}}
+
+
+def _with_env(words: Sequence[str], models: Sequence[str] = ()) -> list[str]:
+    """Write out the id after ``--env``, and gather ``--set KEY=VALUE`` and ``models`` in ``--env-kwargs``."""
+    rest, settings, given, named = [], [], "{}", {}
+    flags = ("--env", "--env-kwargs", "--set", *models)
+    queue = [part for word in words for part in _split_flag(word, flags)]
     while queue:
         word = queue.pop(0)
-        if word in ("--env", "--env-kwargs", "--set") and queue:
+        if word in flags and queue:
             value = queue.pop(0)
             if word == "--env":
                 rest += [word, env_name(value)]
             elif word == "--set":
                 settings.append(value)
-            else:
+            elif word == "--env-kwargs":
                 given = value
+            else:
+                named[word.removeprefix("--")] = value
         else:
             rest.append(word)
-    kwargs = {**_json_object(given), **parse_settings(settings)}
+    kwargs = {**_json_object(given), **parse_settings(settings), **named}
     return [*rest, "--env-kwargs", json_module.dumps(kwargs)] if kwargs else rest
 
 
@@ -366,9 +388,9 @@ def _json_object(text: str) -> dict[str, Any]:
         ) from error
 
 
-def _split_flag(word: str) -> list[str]:
+def _split_flag(word: str, flags: Sequence[str]) -> list[str]:
     name, equals, value = word.partition("=")
-    return [name, value] if equals and name in ("--env", "--env-kwargs", "--set") else [word]
+    return [name, value] if equals and name in flags else [word]
 
 
 def _told_by_run(folder: Path) -> dict[str, Any]:

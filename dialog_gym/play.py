@@ -17,6 +17,7 @@ from rich.text import Text
 
 from dialog_gym.dialogue import Dialogue, Json
 from dialog_gym.env import DialogueEnv, advance
+from dialog_gym.errors import LanguageModelError
 from dialog_gym.render import visible
 from dialog_gym.task import Task
 
@@ -86,7 +87,7 @@ def play(
             continue
         try:
             _, reward, _, _, info = env.step(line.removeprefix("/"))
-        except ValueError as error:  # too long to be said: nothing has happened
+        except (ValueError, LanguageModelError) as error:  # too long, or no answer: nothing has happened, say it again
             console.print(Text(str(error), style="red"))
             continue
         heard, dialogue = len(dialogue.turns) + 1, info["dialogue"]
