@@ -12,6 +12,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
 from dialog_gym.envs import bargain_phrases as phrases
@@ -31,6 +34,7 @@ from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, on_grid
 
 Policy = Callable[[Bargain, Dialogue, Draws], Act]
 
+SKILL = 0.35  # largest share of turns that self-play says rightly; the rest is the speaker's free choice
 UNLUCKY = 0.75  # of the mean gain: reached in more than 9 turns of 10
 
 
@@ -154,6 +158,31 @@ def _asked(task: Bargain, dialogue: Dialogue) -> float:
     texts = dialogue.texts(dialogue.roles[1])
     prices = [act.price for act in (understand(t, hidden["list_price"]) for t in texts) if act.price is not None]
     return float(_sign(task) * (hidden["agent_limit"] - (prices[-1] if prices else 100)))
+
+
+def facts(task: Bargain, dialogue: Dialogue) -> npt.NDArray[np.float32]:
+    """Return what the transcript tells, as numbers.
+
+    How probable each type is; the agent's limit, and what the standing price and its own last price leave it (as
+    shares of the list price); whether it named a price; the turn; which reasons it gave.
+    """
+    acts = _heard(task, dialogue)
+    prices = [act.price for act in acts if act.price is not None]
+    limit = dialogue.scenario.hidden["agent_limit"]
+    offered = _sign(task) * (limit - prices[-1]) if prices else 0
+    given = {act.reason for act in acts}
+    return np.array(
+        [
+            *belief(task, dialogue).values(),
+            limit / 100,
+            _asked(task, dialogue) / 100,
+            offered / 100,
+            bool(prices),
+            dialogue.turn / task.max_turns,
+            *(reason in given for reason in REASONS),
+        ],
+        dtype=np.float32,
+    )
 
 
 class Schedule(NamedTuple):
@@ -294,9 +323,9 @@ def mean_return(task: Bargain, policy: Policy, seeds: Sequence[int]) -> tuple[fl
 
 
 def self_play(task: Bargain, draws: Draws) -> Dialogue:
-    """Return a finished dialogue of an agent whose skill is drawn: from random to near the oracle's."""
+    """Return a finished dialogue of an agent whose skill is drawn, from none to ``SKILL``."""
     dialogue = begin(task, draws.bits() >> 11)
-    skill, start, accepting = draws.uniform(), draws.uniform(0.4, 1.5), draws.uniform()
+    skill, start, accepting = SKILL * draws.uniform(), draws.uniform(0.4, 1.5), draws.uniform()
     while not dialogue.stop_reason:
         act = _mixed(task, dialogue, draws, skill, start, accepting)
         (dialogue,), *_ = advance(task, [dialogue], [speak(task, dialogue, act, draws)])
