@@ -195,6 +195,7 @@ def evaluate(
         _show_rows([score_row(result)], False)
         if judged is not None:
             _show_rows(judged.rows(), False)
+            Console(highlight=False, soft_wrap=True).print(judged.spent())
 
 
 def fit(

@@ -72,6 +72,16 @@ class Judged:
             *({"judged by": name, "mean": f"{mean:.2f}", "95% interval": ""} for name, mean in parts.items()),
         ]
 
+    def spent(self) -> str:
+        """Return what it has cost, as a sentence."""
+        asked, known, read, written, cost = (
+            self.counts[name] for name in ("requests", "hits", "prefilled", "generated", "cost")
+        )
+        price = f", price {cost:.4f}" if cost else ""
+        return (
+            f"The judge read {read:,} tokens and wrote {written:,} ({asked} requests, {known} answers known){price}."
+        )
+
 
 def judge_episodes(judge: Judge, episodes: Sequence[Episode]) -> Judged:
     """Let ``judge`` score the dialogues of ``episodes`` (at least one), all in one batched call.

@@ -1,6 +1,7 @@
 """``dialog-gym evaluate --judge``: episodes are scored by a judge besides the environment's reward."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -43,8 +44,12 @@ def test_evaluate_reports_the_judge_and_a_second_time_for_nothing(capsys, tmp_pa
 def test_evaluate_shows_the_judge_in_its_table(capsys):
     with ApiServer() as server:  # scores drawn from the schema
         main([*ORACLE.split(), "--rubric", "sotopia", "--judge", f"openai:any@{server.url}"])
-    shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines()[-8:]] == ["sotopia", *(d.name for d in SOTOPIA.dimensions)]
+    *shown, spent = capsys.readouterr().out.strip().rsplit("\n", 1)
+    assert re.fullmatch(r"The judge read [\d,]+ tokens and wrote \d+ \(6 requests, 0 answers known\)\.", spent)
+    assert [line.split()[0] for line in shown[0].splitlines()[-8:]] == [
+        "sotopia",
+        *(d.name for d in SOTOPIA.dimensions),
+    ]
 
 
 def test_without_a_judge_nothing_is_added(capsys):
