@@ -5,12 +5,11 @@ environment, for text and for prefix actions; tokens per second of (c) against (
 language model; the engine alone; what it takes to begin. Repeats alternate between the contestants, medians
 are shown, by CPU time (fair on a busy machine) and by wall time.
 
-The bare loop has what the roll-out had on average: as many rows, tokens cached before a reply, tokens fed
-and tokens generated per reply. Rows are equally long, nothing is padded, no reply ends early, there is no
-prefix, text, state or environment: it calls the network with transformers' ``DynamicCache`` and takes the argmax.
+What (c) and (d) do with tokens, and what *raw generation* is, says ``benchmarks/raw_generation.py``:
 
-* *generated*: tokens of replies per second. (c) counts all its time, feeding prompts included; (d) decodes
-  only, its prompts were fed before the clock started.
+* *generated*: tokens of replies per second. (c) counts all its time, feeding prompts, environment and all included;
+  raw generation feeds and decodes the same prompts and lengths; (d) only decodes, its prompts were fed before the
+  clock started.
 * *processed*: tokens fed and generated per second. (d) feeds and generates as many per reply as (c).
 * *unequal lengths*: processed, where (d) also waits for the longest reply of a batch, and what it generates
   behind the end of the others does not count.
@@ -34,16 +33,14 @@ from unittest import mock
 
 import gymnasium as gym
 import numpy as np
-import torch
 import tyro
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from transformers import DynamicCache
 
 from dialog_gym.agents.loop import torch_threads
+from dialog_gym.benchmarks.raw_generation import BareLoop, Job, Load, Replay, watch
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv
 from dialog_gym.lm import load
@@ -114,10 +111,6 @@ class Line(NamedTuple):
         return self.cpu >= float(bound) if sign == ">=" else self.cpu <= float(bound)
 
 
-Job = Callable[[], int]
-"""Does some work, the same every time, and returns how many units it was."""
-
-
 def alternate(jobs: Mapping[str, Job], repeats: int) -> dict[str, Rate]:
     """Run all ``jobs`` in turn, once to warm up and ``repeats`` times by the clock; return the median rates."""
     rates: dict[str, list[Rate]] = {name: [] for name in jobs}
@@ -180,91 +173,6 @@ def contestants(env_id: str, rows: int, actions: Sequence[Any], alone: int, **en
         "b": partial(together, sync, actions),
         "c": partial(together, ours, actions),
     }
-
-
-class Load(NamedTuple):
-    """What a roll-out asked of its language model, per reply on average.
-
-    Attributes:
-        cached: Tokens kept from the turn before.
-        fed: Tokens fed to it: of the prompt, and of the prefix.
-        generated: Tokens of the reply.
-        passes: Passes of the whole batch or what was left of it, until its longest reply had ended.
-        total: Tokens fed and generated in the whole roll-out.
-        replies: Replies in the whole roll-out.
-    """
-
-    cached: float
-    fed: float
-    generated: float
-    passes: float
-    total: int
-    replies: int
-
-
-def watch(lm: TransformersLM, job: Job) -> Load:
-    """Run ``job`` and return what it asked of ``lm``."""
-    kept: list[int] = []
-    batches: list[int] = []
-    prefill, run = lm.prefill, Decoder.run
-
-    def counted(cache: Any, rows: Any, tokens: Any, before: Sequence[int], **rest: Any) -> Any:
-        kept.extend(before)
-        return prefill(cache, rows, tokens, before, **rest)
-
-    def ran(decoder: Decoder, logits: Any) -> Any:
-        replies = run(decoder, logits)
-        batches.append(replies.tokens.shape[1])
-        return replies
-
-    lm.counts.reset()
-    with mock.patch.object(lm, "prefill", counted), mock.patch.object(Decoder, "run", ran):
-        replies = job()
-    counts = lm.counts
-    means = (sum(kept) / len(kept), counts.prefilled / replies, counts.generated / replies, statistics.mean(batches))
-    return Load(*means, counts.prefilled + counts.generated, replies)
-
-
-class BareLoop:
-    """The least there is to do for replies: call the network, take the argmax, again and again."""
-
-    def __init__(self, lm: TransformersLM, rows: int, asked: Load, replies: int) -> None:
-        """Make ``replies`` replies in each of ``rows`` rows, as long as those of ``asked``."""
-        self.model, self.rows, self.replies = lm.model, rows, replies
-        self.cached, self.fed = round(asked.cached), max(1, round(asked.fed))
-        self.generated, self.passes = max(1, round(asked.generated)), max(1, round(asked.passes))
-        self.ids = torch.arange(rows * (self.cached + self.fed)).reshape(rows, -1) % len(lm.is_stop)
-        self.cache = DynamicCache()
-        self._generate(self.cache, self.ids, 1)
-
-    def decode(self) -> int:
-        """Generate behind a prompt that is fed once; return the number of tokens."""
-        return self._converse(self.cached + self.fed - 1, self.ids[:, -1:], self.generated) * self.generated
-
-    def feed_and_decode(self) -> int:
-        """Feed and generate for every reply; return the number of tokens."""
-        fed = self._converse(self.cached, self.ids[:, self.cached :], self.generated)
-        return fed * (self.fed + self.generated)
-
-    def wait_for_longest(self) -> int:
-        """Feed and generate as long as the longest reply is; return the number of tokens that count."""
-        fed = self._converse(self.cached, self.ids[:, self.cached :], self.passes)
-        return fed * (self.fed + self.generated)
-
-    def _converse(self, kept: int, ids: Tensor, tokens: int) -> int:
-        """Generate ``tokens`` behind ``kept`` cached tokens and ``ids``, again and again; return how many times."""
-        layers: list[Any] = self.cache.layers
-        for _ in range(self.replies):
-            for layer in layers:
-                layer.keys, layer.values = layer.keys[:, :, :kept], layer.values[:, :, :kept]
-            self._generate(self.cache, ids, tokens)
-        return self.replies * self.rows
-
-    @torch.inference_mode()
-    def _generate(self, cache: DynamicCache, ids: Tensor, tokens: int) -> None:
-        for _ in range(tokens):
-            output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            ids = output.logits[:, -1].argmax(-1, keepdim=True)
 
 
 class Stopwatch:
@@ -380,7 +288,9 @@ def prefix_lines(settings: Settings) -> tuple[list[Line], Load, dict[str, float]
     jobs["c"] = partial(together, ours, actions)
     asked = watch(lm, jobs["c"])
     bare = BareLoop(lm, settings.rows, asked, max(1, settings.steps // 2))
+    replay = Replay(lm, asked.batches)
     jobs |= {"decode": bare.decode, "both": bare.feed_and_decode, "longest": bare.wait_for_longest}
+    jobs |= {"raw": replay.generate, "raw loop": replay.loop}
     rates = alternate(jobs, settings.repeats)
     lines = _ladder("prefix", settings.rows, rates, aim=">= 8")
     return lines + _token_lines(asked, rates), asked, shares(lm, ours, jobs["c"])
@@ -406,6 +316,10 @@ def _token_lines(asked: Load, rates: Mapping[str, Rate]) -> list[Line]:
     generated, processed = of(asked.generated * asked.replies), of(asked.total)
     return [
         Line("tokens generated: (c) ours, all its time", "tokens/s", *generated),
+        Line("tokens generated: raw, transformers' generate", "tokens/s", *rates["raw"]),
+        Line("tokens generated: raw, a bare loop", "tokens/s", *rates["raw loop"]),
+        _ratio("tokens generated: (c)/raw, generate", generated, rates["raw"], ">= 0.85"),
+        _ratio("tokens generated: (c)/raw, bare loop", generated, rates["raw loop"], ">= 0.85"),
         Line("tokens generated: (d) bare loop, decoding only", "tokens/s", *rates["decode"]),
         _ratio("tokens generated: (c)/(d)", generated, rates["decode"], ">= 0.8"),
         Line("tokens processed: (c) ours", "tokens/s", *processed),
@@ -457,7 +371,7 @@ def measure(settings: Settings) -> dict[str, Any]:
         "versions": versions(),
         "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "lines": [{**line._asdict(), "met": line.met} for line in lines],
-        "per_reply": asked._asdict(),
+        "per_reply": {name: value for name, value in asked._asdict().items() if name != "batches"},
         "shares": parts,
     }
 

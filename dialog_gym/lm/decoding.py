@@ -12,14 +12,12 @@ from torch import Tensor
 
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.kv_cache import KeyValueCache
+from dialog_gym.lm.network import NOWHERE
 from dialog_gym.lm.sampling import draw, log_probability
 
 if TYPE_CHECKING:
     from dialog_gym.lm.attention import Masks
     from dialog_gym.lm.transformers_lm import TransformersLM
-
-NOWHERE = 1 << 30
-"""Position of a column that holds nothing for its row: after every query."""
 
 
 class Replies(NamedTuple):

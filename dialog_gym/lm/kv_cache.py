@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-_STEP = 64  # columns are added by this many at a time
+_STEP = 64  # columns are added by multiples of this
 
 
 class KeyValueCache(Cache):
@@ -25,8 +25,7 @@ class KeyValueCache(Cache):
 
     Attributes:
         rows: Number of rows.
-        keys: Per layer (rows, capacity, heads, head size), once a pass has run; ``values`` likewise. A row's tokens
-            lie side by side, so that room left for more costs little speed.
+        keys: Per layer (rows, heads, capacity, head size), once a pass has run; ``values`` likewise.
     """
 
     def __init__(self, rows: int) -> None:
@@ -64,8 +63,8 @@ class KeyValueCache(Cache):
         """Store what a layer computed, (n, heads, tokens, head size); return all that it may attend to."""
         while len(self.values) <= layer_idx:
             del self.keys[len(self.values) :]  # a pass that ran out of memory may have left one alone
-            self.keys.append(self._empty(key_states.shape[1::2], key_states))
-            self.values.append(self._empty(value_states.shape[1::2], value_states))
+            self.keys.append(self._empty(key_states))
+            self.values.append(self._empty(value_states))
         return self._put(self.keys[layer_idx], key_states), self._put(self.values[layer_idx], value_states)
 
     def select(self, rows: Tensor, width: int, capacity: int) -> KeyValueCache:
@@ -74,24 +73,24 @@ class KeyValueCache(Cache):
         copy.reserve(capacity)
         for mine, theirs in ((self.keys, copy.keys), (self.values, copy.values)):
             for tensor in mine:
-                room = tensor.new_zeros(len(rows), copy._capacity, *tensor.shape[2:])
-                torch.index_select(tensor[:, :width], 0, rows, out=room[:, :width])
+                room = copy._empty(tensor)
+                torch.index_select(tensor[:, :, :width], 0, rows, out=room[:, :, :width])
                 theirs.append(room)
         return copy
 
     def take(self, row: int, columns: int) -> list[Tensor]:
-        """Return views of the first ``columns`` of ``row``: keys of every layer, then values, each (columns, ...)."""
-        return [tensor[row, :columns] for tensor in (*self.keys, *self.values)]
+        """Return views of the first ``columns`` of ``row``: keys of every layer, then values."""
+        return [tensor[row, :, :columns] for tensor in (*self.keys, *self.values)]
 
     def put(self, row: int, layers: Sequence[Tensor], columns: int, reserve: int) -> None:
         """Set the first ``columns`` of ``row`` to those of ``layers`` (of ``take``); there is room for ``reserve``."""
         self.reserve(reserve)
         if not self.keys:
             half = len(layers) // 2
-            self.keys = [self._empty(layer.shape, layer) for layer in layers[:half]]
-            self.values = [self._empty(layer.shape, layer) for layer in layers[half:]]
+            self.keys = [self._empty(layer) for layer in layers[:half]]
+            self.values = [self._empty(layer) for layer in layers[half:]]
         for tensor, layer in zip((*self.keys, *self.values), layers, strict=True):
-            tensor[row, :columns] = layer[:columns]
+            tensor[row, :, :columns] = layer[:, :columns]
 
     def move(self, source: KeyValueCache, start: int, rows: Tensor, columns: Tensor) -> None:
         """Copy the columns from ``start`` on of every row of ``source`` to ``columns`` (n, count) of ``rows`` here.
@@ -101,31 +100,31 @@ class KeyValueCache(Cache):
         end = start + columns.shape[1]
         for mine, theirs in ((self.keys, source.keys), (self.values, source.values)):
             for tensor, other in zip(mine, theirs, strict=True):
-                tensor[rows[:, None], columns] = other[:, start:end].clone()
+                tensor[rows[:, None], :, columns] = other[:, :, start:end].transpose(1, 2).clone()
 
     def _put(self, store: Tensor, new: Tensor) -> Tensor:
-        new = new.transpose(1, 2)
         if self._columns is None or self._rows is None:
-            end = self._start + new.shape[1]
-            store[:, self._start : end] = new
-            return store[:, :end].transpose(1, 2)
-        store[self._rows[:, None], self._columns] = new
-        seen = store[:, : self._width]
-        return (seen if self._is_every else seen.index_select(0, self._rows)).transpose(1, 2)
+            end = self._start + new.shape[2]
+            store[:, :, self._start : end] = new
+            return store[:, :, :end]
+        store[self._rows[:, None], :, self._columns] = new.transpose(1, 2)
+        seen = store[:, :, : self._width]
+        return seen if self._is_every else seen.index_select(0, self._rows)
 
-    def _empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
+    def _empty(self, like: Tensor) -> Tensor:
+        """Return room for a layer whose heads are those of ``like`` (..., heads, tokens, head size)."""
         # Zeros: what a mask hides is multiplied by 0, and uninitialised memory may hold NaN.
-        heads, size = shape[-2:]
-        return like.new_zeros(self.rows, self._capacity, heads, size)
+        return like.new_zeros(self.rows, like.shape[-3], self._capacity, like.shape[-1])
 
     def reserve(self, columns: int) -> None:
         """Make room for ``columns`` in every row."""
         if columns <= self._capacity:
             return
+        columns = max(columns, self._capacity + self._capacity // 4)  # to grow is to copy everything
         capacity = -(-columns // _STEP) * _STEP
         for store in (self.keys, self.values):
             for layer, tensor in enumerate(store):  # one by one: memory may end in between, and this be done again
-                store[layer] = torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, capacity - tensor.shape[1]))
+                store[layer] = torch.nn.functional.pad(tensor, (0, 0, 0, capacity - tensor.shape[2]))
         self._capacity = capacity
 
     @property

@@ -17,7 +17,7 @@ class Held(NamedTuple):
 
     Attributes:
         tokens: Its token ids.
-        layers: Keys of every layer, then values of every layer, each (tokens, heads, head size).
+        layers: Keys of every layer, then values of every layer, each (heads, tokens, head size).
     """
 
     tokens: Tokens
@@ -106,6 +106,11 @@ def common(held: Sequence[int], new: Sequence[int]) -> int:
     (2, 2, 0)
     """
     shorter = min(len(held), len(new))
-    if held[:shorter] == new[:shorter]:
-        return shorter
-    return next(i for i, (a, b) in enumerate(zip(held, new, strict=False)) if a != b)
+    same, other = 0, shorter  # that many are the same; at most that many may be
+    while same < other:
+        half = (same + other + 1) // 2
+        if held[same:half] == new[same:half]:
+            same = half
+        else:
+            other = half - 1
+    return same

@@ -24,8 +24,8 @@ class TransformersSession:
     """A ``Session`` of a ``TransformersLM``.
 
     Every row has its tokens in columns 0, 1, ... of one shared key-value cache. ``read`` compares a prompt with
-    the tokens that its row holds, keeps what they have in common, and feeds the rest of all rows in one pass
-    (two, if some rows have much more to read than others).
+    the tokens that its row holds, keeps what they have in common, and feeds the rest of all rows in
+    as few passes as pay (``Network.prefill``).
     ``write`` goes on from the logits that pass left. A reply that was steered by a prefix is forgotten at once,
     since the next prompt contains it without the prefix; an unsteered reply stays for the next ``read``.
     """
@@ -65,11 +65,17 @@ class TransformersSession:
         for row, count in zip(rows, kept, strict=True):  # should the pass be interrupted, the rest is not trusted
             self._lengths[row] = 0
             del self._ids[row][count:]
-        states = np.zeros((len(rows), self.lm.hidden_size * (1 + self.mean)), np.float32)
-        padding = 1024 if self.lm.device.type == "cpu" else 16384
-        for part in _parts([len(new) - count for new, count in zip(tokens, kept, strict=True)], padding):
-            states[part] = self._feed([rows[i] for i in part], [tokens[i] for i in part], [kept[i] for i in part])
-        return states
+        logits, states, sums = self.lm.prefill(self._cache, rows, tokens, kept)
+        if self.mean:
+            states = torch.cat([states.float(), self._means(rows, tokens, kept, sums)], 1)
+        if self._logits is None:
+            self._logits = logits.new_zeros(self.rows, logits.shape[-1])
+        self._logits[torch.tensor(rows, device=logits.device)] = logits[:, -1]
+        for row, new in zip(rows, tokens, strict=True):
+            self._ids[row] = new
+            self._lengths[row] = len(new)
+        found: NDArray[np.float32] = states.float().cpu().numpy()
+        return found
 
     def write(
         self,
@@ -135,13 +141,18 @@ class TransformersSession:
             return self._write_from_start(rows, sampling, uniform, prefix)
         return self._write_from_end(rows, sampling, uniform, prefix)
 
-    def recall(self, memory: ChatMemory, tokens: Sequence[Sequence[int]]) -> None:
-        """Put what ``memory`` holds of ``tokens[i]`` into row i."""
-        longest = max(map(len, tokens))
+    def prompt(self, row: int) -> list[int]:
+        """Return the token ids of the prompt last read in ``row``."""
+        return self._ids[row][: self._lengths[row]]
+
+    def recall(self, memory: ChatMemory, tokens: Sequence[Sequence[int]], room: int = 1) -> None:
+        """Put what ``memory`` holds of ``tokens[i]`` into row i; make room for ``room`` more than the longest."""
+        room += max(map(len, tokens))
+        self._cache.reserve(room)
         for row, ids in enumerate(tokens):
             held, shared = memory.find(ids)
             if held is not None:
-                self._cache.put(row, held.layers, shared, longest + 1)
+                self._cache.put(row, held.layers, shared, room)
                 self._ids[row] = list(ids[:shared])
 
     def remember(self, memory: ChatMemory) -> None:
@@ -170,19 +181,6 @@ class TransformersSession:
             self._ids[row] = []
             self._sums[row] = {}
             self._lengths[row] = 0
-
-    def _feed(self, rows: Sequence[int], tokens: Sequence[list[int]], kept: list[int]) -> NDArray[np.float32]:
-        logits, states, sums = self.lm.prefill(self._cache, rows, tokens, kept)
-        if self.mean:
-            states = torch.cat([states.float(), self._means(rows, tokens, kept, sums)], 1)
-        if self._logits is None:
-            self._logits = logits.new_zeros(self.rows, logits.shape[-1])
-        self._logits[torch.tensor(rows, device=logits.device)] = logits[:, -1]
-        for row, new in zip(rows, tokens, strict=True):
-            self._ids[row] = new
-            self._lengths[row] = len(new)
-        found: NDArray[np.float32] = states.float().cpu().numpy()
-        return found
 
     def _means(
         self, rows: Sequence[int], tokens: Sequence[Sequence[int]], kept: Sequence[int], sums: Tensor
@@ -229,9 +227,12 @@ class TransformersSession:
         self, rows: Sequence[int], sampling: Sampling, uniform: Tensor | None, prefix: Tensor
     ) -> list[Generation]:
         tokens = [self._ids[row] for row in rows]
-        cache = KeyValueCache(len(rows))
-        logits, _, _ = self.lm.prefill(cache, range(len(rows)), tokens, [0] * len(rows), prefix=prefix)
         lengths = [len(ids) + prefix.shape[1] for ids in tokens]
+        self.lm.check_length(max(lengths))
+        cache = KeyValueCache(len(rows))
+        behind_bos = [int(ids[0] == self.lm.tokenizer.bos_token_id) for ids in tokens]
+        nothing = [0] * len(rows)
+        logits = self.lm.prefill(cache, range(len(rows)), tokens, nothing, prefix=prefix, at=behind_bos).logits
         return self.lm.generations(Decoder(self.lm, cache, lengths, sampling, uniform).run(logits[:, -1]))
 
     def _check_rows(self, rows: Sequence[int]) -> list[int]:
@@ -239,20 +240,3 @@ class TransformersSession:
         if len(set(checked)) != len(checked) or not all(0 <= row < self.rows for row in checked):
             raise ValueError(f"rows must be different numbers from 0 to {self.rows - 1}, got {checked}")
         return checked
-
-
-def _parts(lengths: list[int], padding: int) -> list[list[int]]:
-    """Return the indices of ``lengths`` in one group, or in two if that saves more than ``padding`` of padding.
-
-    A dialogue that begins is much longer than the new turns of those that go on.
-
-    >>> _parts([9, 8, 100, 7], 200), _parts([9, 8, 100, 7], 300)
-    ([[0, 1, 3], [2]], [[0, 1, 2, 3]])
-    """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    longest = lengths[order[-1]]
-    saved = [(i + 1) * (longest - lengths[row]) for i, row in enumerate(order)]
-    best = max(range(len(order)), key=saved.__getitem__)
-    if saved[best] <= padding:
-        return [list(range(len(lengths)))]
-    return [sorted(order[: best + 1]), sorted(order[best + 1 :])]

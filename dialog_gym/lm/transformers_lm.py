@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dialog_gym.errors import LanguageModelError
-from dialog_gym.lm.attention import Attention, Masks
-from dialog_gym.lm.base import Counts, Embeddings, Generation, Messages, Position, Sampling, Schema, require
+from dialog_gym.lm.base import Embeddings, Generation, Messages, Position, Sampling, Schema, require
 from dialog_gym.lm.chat import ChatFormat, eos_ids
-from dialog_gym.lm.decoding import NOWHERE, Replies
+from dialog_gym.lm.decoding import Replies
 from dialog_gym.lm.kv_cache import KeyValueCache
 from dialog_gym.lm.memory import ChatMemory
+from dialog_gym.lm.network import Network
 from dialog_gym.lm.pretrained import load_pretrained
 from dialog_gym.lm.sampling import log_probability, random_numbers
 from dialog_gym.lm.session import TransformersSession
@@ -34,7 +34,7 @@ MEMORY_BYTES = 2 << 30
 _log = getLogger(__name__)
 
 
-class TransformersLM:
+class TransformersLM(Network):
     """A ``LanguageModel`` over a causal model of transformers.
 
     The model is frozen: evaluation mode, no gradients for its weights.
@@ -53,21 +53,13 @@ class TransformersLM:
       message and never the newest turn (``ChatFormat.encode``).
 
     Attributes:
-        name: For people and logs.
-        model: The network.
         tokenizer: Its tokenizer.
         folder: Where it was loaded from, None if not from a folder.
         chat: How chats become tokens.
         memory: What has been computed of chats.
         batch_size: Most prompts in one batch, None for no limit.
-        hidden_size: Length of a state: what the output layer reads, which is the last hidden state after the
-            final norm.
-        embedding_size: Length of one prefix embedding.
-        max_positions: Most tokens the model can read, None if it has no limit.
         supports: ``prefix``, ``state`` and ``logprobs``.
-        counts: Work done so far.
         is_stop: For each token id, whether it ends a reply.
-        attention: What its layers see.
     """
 
     supports = frozenset({"prefix", "state", "logprobs"})
@@ -80,7 +72,7 @@ class TransformersLM:
         *,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        """Freeze ``model`` and check that it gives the same answer through the cache as without it.
+        """Take a ``Network`` over ``model``.
 
         Args:
             model: A causal model.
@@ -91,25 +83,14 @@ class TransformersLM:
         Raises:
             ValueError: The model cannot be read through a key-value cache with given positions.
         """
-        self.model = model.eval().requires_grad_(False)
+        super().__init__(model, name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__)
         self.tokenizer = tokenizer
         self.folder: Path | None = None
-        self.name = name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
-        config = model.config.get_text_config(decoder=True)
-        self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
         self.chat = ChatFormat(tokenizer, eos_ids(model.config, model.generation_config))
         self.memory = ChatMemory(memory_bytes)
         self.batch_size: int | None = None
-        self.counts = Counts()
-        self._embeddings: torch.nn.Module = model.get_input_embeddings()
-        self._head: torch.nn.Module = model.get_output_embeddings()
-        self._decoder: torch.nn.Module = model.get_decoder()
-        self.attention = Attention(model)
-        vocabulary, self.hidden_size = cast(Tensor, self._head.weight).shape
-        self.embedding_size = self.embedding_matrix.shape[1]
-        self.is_stop = torch.zeros(vocabulary, dtype=torch.bool, device=self.device)
+        self.is_stop = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
         self.is_stop[sorted(self.chat.stop_ids)] = True
-        self._check_cache()
 
     @classmethod
     def from_pretrained(
@@ -142,21 +123,6 @@ class TransformersLM:
         lm.folder = Path(name_or_path) if Path(name_or_path).is_dir() else None
         return lm
 
-    @property
-    def device(self) -> torch.device:
-        """Where the input embeddings lie."""
-        return self.embedding_matrix.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the input embeddings."""
-        return self.embedding_matrix.dtype
-
-    @property
-    def embedding_matrix(self) -> Tensor:
-        """The input embeddings, (vocabulary, embedding size)."""
-        return cast(Tensor, self._embeddings.weight)
-
     def session(self, rows: int, *, mean: bool = False) -> TransformersSession:
         """Return a memory for ``rows`` chats that go on from call to call; ``mean`` as in ``LanguageModel``."""
         return TransformersSession(self, rows, mean=mean)
@@ -181,9 +147,10 @@ class TransformersLM:
         tokens = self.encode(prompts)
         prefix = None if prefixes is None or not tokens else self.as_prefix(prefixes, len(tokens))
         uniform = random_numbers(sampling, seeds, len(tokens), self.device)
+        room = sampling.max_tokens + (1 if prefix is None else prefix.shape[1])
 
         def reply(part: slice) -> list[Generation]:
-            session = self._recalled(tokens[part])
+            session = self._recalled(tokens[part], room)
             numbers = None if uniform is None else uniform[part]
             some = None if prefix is None else prefix[part]
             found = session.write_batch(range(session.rows), sampling, numbers, some, position)
@@ -254,15 +221,6 @@ class TransformersLM:
         self.check_length(max(map(len, tokens), default=0))
         return tokens
 
-    def check_length(self, length: int) -> None:
-        """Refuse a prompt (with its prefix) of ``length`` tokens if the model cannot read as many."""
-        if self.max_positions is not None and length > self.max_positions:
-            raise ValueError(
-                f"a prompt of {length} tokens, system messages and newest turn alone, is longer than the "
-                f"{self.max_positions} positions of {self.name}: shorten the scenario or what may be said in a turn, "
-                "or take a model with a longer context"
-            )
-
     def in_batches(self, count: int, run: Callable[[slice], list[T]]) -> list[T]:
         """Return what ``run`` returns for each of ``count`` things, asked for in batches that fit into memory.
 
@@ -302,80 +260,6 @@ class TransformersLM:
             raise ValueError("prefixes must be finite, got NaN or infinity: check the action and the prefix map")
         return prefix
 
-    def clamp(self, positions: Tensor) -> Tensor:
-        """Return ``positions``, those of padding moved to where the model has a position."""
-        last = NOWHERE if self.max_positions is None else self.max_positions - 1
-        return positions.clamp(0, last)
-
-    def prefill(
-        self,
-        cache: KeyValueCache,
-        rows: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        kept: Sequence[int],
-        *,
-        keep: int = 1,
-        prefix: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Feed ``tokens[i][kept[i]:]`` to row ``rows[i]`` of ``cache``, which holds the first ``kept[i]`` of them.
-
-        With ``prefix`` (n, P, embedding size; nothing kept), its embeddings go in after a BOS.
-
-        Returns:
-            Logits behind the last ``keep`` tokens of each row, (n, keep, vocabulary), the state at the last, and
-            the sum of the states of all tokens fed, each (n, hidden size).
-        """
-        if prefix is not None:
-            hole = [0] * prefix.shape[1]
-            at = [int(ids[0] == self.tokenizer.bos_token_id) for ids in tokens]
-            tokens = [[*ids[:i], *hole, *ids[i:]] for ids, i in zip(tokens, at, strict=True)]
-            self.check_length(max(map(len, tokens)))
-        lengths = [len(ids) for ids in tokens]
-        ids, positions = self._right_aligned(tokens, kept)
-        self.counts.prefilled += sum(lengths) - sum(kept)
-        width = max(lengths)
-        cache.fill(rows, positions.where(positions >= 0, width), width, reserve=width + 1)  # padding: a column unseen
-        masks = self.attention.masks(torch.arange(width, device=self.device)[None, :], positions)
-        inputs: dict[str, Tensor] = {"ids": ids}
-        if prefix is not None:
-            embedded: Tensor = self._embeddings(ids)
-            first = ids.shape[1] - torch.tensor(lengths) + torch.tensor(at)
-            columns = first[:, None] + torch.arange(prefix.shape[1])
-            embedded[torch.arange(len(at))[:, None], columns] = prefix
-            inputs = {"embeddings": embedded}
-        states: list[Tensor] = []
-        hook = self._decoder.register_forward_hook(lambda _module, _inputs, output: states.append(output[0]))
-        try:
-            logits = self.forward(cache, self.clamp(positions), masks, keep=keep, **inputs)
-        finally:
-            hook.remove()
-        real = (positions >= 0).unsqueeze(-1)
-        return logits, states[-1][:, -1], (states[-1].float() * real).sum(1)
-
-    def forward(
-        self,
-        cache: KeyValueCache,
-        positions: Tensor,
-        masks: Masks,
-        *,
-        ids: Tensor | None = None,
-        embeddings: Tensor | None = None,
-        keep: int = 1,
-    ) -> Tensor:
-        """Run the network once over token ``ids`` or ``embeddings``; return the last ``keep`` logits of each row."""
-        self.counts.forwards += 1
-        output = self.model(
-            input_ids=ids,
-            inputs_embeds=embeddings,
-            attention_mask=masks,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-            return_dict=True,
-        )
-        return cast(Tensor, output.logits)
-
     def generations(self, replies: Replies) -> list[Generation]:
         """Return ``replies`` as texts with their tokens."""
         tokens = [ids[:n].tolist() for ids, n in zip(replies.tokens, replies.lengths, strict=True)]
@@ -386,11 +270,11 @@ class TransformersLM:
             for text, ids, score, ended in zip(texts, tokens, scores, replies.ended, strict=True)
         ]
 
-    def _recalled(self, tokens: list[list[int]]) -> TransformersSession:
+    def _recalled(self, tokens: list[list[int]], room: int) -> TransformersSession:
         """Return a session that has read ``tokens``; what is known is not read, what comes twice is read once."""
         once = list(dict.fromkeys(map(tuple, tokens)))
         session = TransformersSession(self, len(once))
-        session.recall(self.memory, once)
+        session.recall(self.memory, once, room)
         session.read_batch(range(len(once)), [list(ids) for ids in once])
         if len(once) == len(tokens):
             return session
@@ -400,36 +284,9 @@ class TransformersLM:
     def _scores(self, tokens: list[list[int]], replies: list[list[int]]) -> list[NDArray[np.float32]]:
         keep = 1 + max(map(len, replies))
         cache = KeyValueCache(len(tokens))
-        logits, _, _ = self.prefill(cache, range(len(tokens)), tokens, [0] * len(tokens), keep=keep)
+        logits = self.prefill(cache, range(len(tokens)), tokens, [0] * len(tokens), keep=keep).logits
         targets = torch.zeros((len(tokens), keep - 1), dtype=torch.long)
         for row, reply in enumerate(replies):
             targets[row, keep - 1 - len(reply) :] = torch.tensor(reply, dtype=torch.long)
         scores = log_probability(logits[:, :-1], targets.to(self.device)).cpu().numpy()
         return [score[keep - 1 - len(reply) :] for score, reply in zip(scores, replies, strict=True)]
-
-    def _right_aligned(self, tokens: Sequence[Sequence[int]], kept: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the new ids and their positions, (n, longest); padding on the left has id 0, position -1."""
-        longest = max(len(ids) - count for ids, count in zip(tokens, kept, strict=True))
-        ids = np.zeros((len(tokens), longest), np.int64)
-        positions = np.full((len(tokens), longest), -1, np.int64)
-        for row, (new, count) in enumerate(zip(tokens, kept, strict=True)):
-            first = longest - len(new) + count
-            ids[row, first:] = new[count:]
-            positions[row, first:] = np.arange(count, len(new))
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(positions).to(self.device)
-
-    @torch.inference_mode()
-    def _check_cache(self) -> None:
-        """Refuse a model whose answer changes when it is read in two parts, through a padded cache."""
-        tokens = [[token % len(self.is_stop) for token in (11, 7, 5, 3, 2)]] * 2
-        plain = self.model(input_ids=torch.tensor(tokens[:1], device=self.device)).logits[:, -1]
-        cache = KeyValueCache(2)
-        self.prefill(cache, range(2), [tokens[0][:3], tokens[1][:1]], [0, 0])
-        parts = self.prefill(cache, range(2), tokens, [3, 1])[0][:, -1]
-        self.counts.reset()
-        apart = float((parts - plain).abs().max() / plain.abs().max().clamp(min=1.0))
-        if not apart < (1e-3 if self.dtype == torch.float32 else 0.1):
-            raise ValueError(
-                f"{type(self.model).__name__} gives other logits (by {apart:.2g}) when a prompt is read in parts "
-                "through a cache with given positions, so that chats cannot be kept from turn to turn"
-            )

@@ -6,9 +6,11 @@ import gymnasium as gym
 import pytest
 
 from dialog_gym.benchmarks import throughput
-from dialog_gym.benchmarks.throughput import BareLoop, Echo, Line, Load, Rate, Settings, Stopwatch
+from dialog_gym.benchmarks.raw_generation import BareLoop, Load, Replay, watch
+from dialog_gym.benchmarks.throughput import Echo, Line, Rate, Settings, Stopwatch
 from dialog_gym.env import DialogueVectorEnv
-from dialog_gym.lm import load
+from dialog_gym.lm import WEIGHTS, load
+from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.transformers_lm import TransformersLM
 
 
@@ -34,6 +36,8 @@ def test_aims_stand_beside_the_figures(report):
     aims = [(line["what"].partition(":")[0], line["aim"]) for line in report["lines"] if line["aim"]]
     assert aims == [
         ("prefix", ">= 8"),
+        ("tokens generated", ">= 0.85"),
+        ("tokens generated", ">= 0.85"),
         ("tokens generated", ">= 0.8"),
         ("tokens processed", ">= 0.8"),
         ("engine alone", "<= 8"),
@@ -78,7 +82,7 @@ def test_one_dialogue_begins_anew_where_it_ends():
 def test_the_bare_loop_does_what_it_is_asked_for():
     lm = load("tiny-steerable")
     assert isinstance(lm, TransformersLM)
-    bare = BareLoop(lm, 2, Load(5.4, 3.6, 2.5, 4.0, 0, 0), replies=3)
+    bare = BareLoop(lm, 2, Load(5.4, 3.6, 2.5, 4.0, 0, 0, []), replies=3)
     assert (bare.cached, bare.fed, bare.generated, bare.passes) == (5, 4, 2, 4)
     assert bare.decode() == 3 * 2 * 2
     assert bare.cache.get_seq_length() == 5 + 4 - 1 + 2
@@ -86,6 +90,23 @@ def test_the_bare_loop_does_what_it_is_asked_for():
     assert bare.cache.get_seq_length() == 5 + 4 + 2 - 1  # the last token is drawn and not fed
     assert bare.wait_for_longest() == 3 * 2 * (4 + 2)
     assert bare.cache.get_seq_length() == 5 + 4 + 4 - 1
+
+
+def test_a_replay_has_the_prompts_and_lengths_of_the_roll_out():
+    lm = TransformersLM.from_pretrained(WEIGHTS / "tiny", device="cpu")
+    prompts = [[{"role": "user", "content": "hello " * n}] for n in (1, 3)]
+    replies = []
+
+    def job():
+        replies.extend(lm.generate(prompts, Sampling(8)))
+        return 2
+
+    asked = watch(lm, job)
+    lengths = [len(reply.tokens) for reply in replies]
+    assert asked.batches == [(lm.encode(prompts), lengths)]
+    assert (asked.generated, asked.replies) == (sum(lengths) / 2, 2)
+    replay = Replay(lm, asked.batches)
+    assert replay.generate() == replay.loop() == sum(lengths)
 
 
 def test_a_stopwatch_charges_each_second_once(monkeypatch):

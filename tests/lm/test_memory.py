@@ -23,7 +23,7 @@ def remembering(limit: int = 1 << 20) -> TransformersLM:
 
 
 def layers(count: int) -> list[torch.Tensor]:
-    return [torch.zeros(count, 1, 1)]  # 4 bytes a token
+    return [torch.zeros(1, count, 1)]  # 4 bytes a token
 
 
 CHATS = st.lists(st.lists(st.integers(0, 2), max_size=6), max_size=12)
