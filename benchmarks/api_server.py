@@ -25,12 +25,13 @@ from dialog_gym.dialogue import Draws
 from dialog_gym.lm import load
 from dialog_gym.lm.base import Generation, LanguageModel, Sampling
 
-FAULTS = ("429", "500", "cut", "timeout", "malformed", "nonsense", "empty", "filter", "refused")
+FAULTS = ("429", "500", "cut", "timeout", "malformed", "nonsense", "empty", "filter", "refused", "moved")
 """What can go wrong with a request.
 
 ``429`` and ``500`` are answered at once; ``cut`` closes the connection in the middle of an answer; ``timeout`` answers
 nothing; ``malformed`` answers 200 with a body that is no JSON; ``nonsense`` is a proper answer whose content is no
-JSON (what a judge may say); ``empty`` has no content; ``filter`` stopped by a content filter; ``refused`` is a 400.
+JSON (what a judge may say); ``empty`` has no content; ``filter`` stopped by a content filter; ``refused`` is a 400;
+``moved`` is a redirection to the address in ``message``.
 """
 
 
@@ -249,6 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
             status = 400 if fault.kind == "refused" else int(fault.kind)
             headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
             return self._send(status, {"error": {"message": fault.message, "code": status}}, headers)
+        if fault.kind == "moved":
+            return self._send(307, {}, {"Location": fault.message})
         if fault.kind == "malformed":
             return self._send_bytes(200, b'{"choices": [{"mess', {})
         if fault.kind == "timeout":

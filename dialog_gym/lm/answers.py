@@ -68,8 +68,7 @@ class AnswerFile:
 
     def _ask(self, query: str, values: Sequence[str] = (), *, begin: bool = False) -> list[tuple[Any, ...]]:
         try:
-            connection = self._connection(begin)
-            return connection.execute(query, values).fetchall()
+            return self._connection(begin).execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise ValueError(
                 f"the file of answers {str(self.path)!r} cannot be used ({error}): delete it (and the files beside "
@@ -78,19 +77,35 @@ class AnswerFile:
 
     def _connection(self, begin: bool) -> sqlite3.Connection:
         """Return this thread's connection; a forked process gets its own."""
-        held = getattr(self._here, "held", None)
-        if held is None or held[0] != os.getpid():
-            connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
-            self._here.held = held = (os.getpid(), connection)
+        held: _Held | None = getattr(self._here, "held", None)
+        if held is None or held.pid != os.getpid():
+            self._here.held = held = _Held(self.path)
         if begin:
-            held[1].execute("PRAGMA journal_mode = WAL")
-            held[1].execute("BEGIN IMMEDIATE")
-            held[1].execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
-            held[1].execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID")
-            if not held[1].execute("SELECT count(*) FROM answers").fetchone()[0]:
-                held[1].execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
-            held[1].execute("COMMIT")
-        return held[1]
+            held.begin()
+        return held.connection
+
+
+class _Held:
+    """One connection, closed with the thread that asked for it."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        self.pid = os.getpid()
+        self.connection.execute("PRAGMA synchronous = NORMAL")  # what is lost when the power fails is asked again
+
+    def __del__(self) -> None:
+        if getattr(self, "pid", None) == os.getpid():
+            self.connection.close()
+
+    def begin(self) -> None:
+        """Make the tables, unless somebody has."""
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
+        self.connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+        if not self.connection.execute("SELECT count(*) FROM answers").fetchone()[0]:
+            self.connection.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
+        self.connection.execute("COMMIT")
 
 
 @runtime_checkable
