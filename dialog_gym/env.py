@@ -261,7 +261,12 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         if len(actions) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} actions, one per dialogue, got {len(actions)}")
         rows = [row for row, dialogue in enumerate(self.dialogues) if not dialogue.stop_reason]
-        texts = [_said(actions[row], self.task.max_chars, row) for row in rows]
+        limit = self.task.max_chars
+        said = actions if len(rows) == self.num_envs else [actions[row] for row in rows]
+        texts = [
+            text if type(text) is str and len(text) <= limit and text.isascii() else _said(text, limit, row)
+            for row, text in zip(rows, said, strict=True)
+        ]
         over = range(0) if len(rows) == self.num_envs else sorted(set(range(self.num_envs)).difference(rows))
         rewards, costs, terms = [0.0] * self.num_envs, [0.0] * self.num_envs, self._nothing
         if rows:
@@ -270,7 +275,8 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
             for name, earned in after.terms.items():
                 terms[name][rows] = earned
             for row, dialogue, reward, cost in zip(rows, *after[:3], strict=True):
-                transcripts[row] += _lines(dialogue.turns[len(dialogues[row].turns) :])
+                for turn in dialogue.turns[len(dialogues[row].turns) :]:
+                    transcripts[row] += "\n" + turn_line(turn)
                 dialogues[row], rewards[row], costs[row] = dialogue, reward, cost
         if over and self.autoreset_mode is AutoresetMode.NEXT_STEP:
             for row in over:
