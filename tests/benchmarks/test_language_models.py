@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from rich.console import Console
 
 from dialog_gym.benchmarks import textarena_speed, turn_cost
 
@@ -14,7 +15,7 @@ def test_a_long_dialogue_is_measured_with_and_without_memory(capsys):
     assert kept["prefilled"][3] < 1.5 * kept["prefilled"][1] < fresh["prefilled"][3]
     assert len(kept["cpu"]) == len(fresh["wall"]) == 4
     assert kept["whole"]["cpu"] == pytest.approx(sum(kept["cpu"]))
-    turn_cost.show(report, turn_cost.Console())
+    turn_cost.show(report, Console())
     assert "times as fast with the memory" in capsys.readouterr().out
     json.dumps(report)
 
@@ -34,5 +35,5 @@ def test_all_ways_say_the_same_in_textarena(heard, capsys):
     assert fed["HFLocalAgent"] == fed["ours, one by one"] == fed["ours, batched"]
     assert fed["ours, batched, remembering"] < fed["HFLocalAgent"]
     assert [row["utterances"] for row in report["rows"]] == [8] * 4
-    textarena_speed.show(report, textarena_speed.Console())
+    textarena_speed.show(report, Console())
     assert "All ways said the same" in capsys.readouterr().out
