@@ -43,13 +43,24 @@ def test_folder_refuses_to_be_imported_under_its_bare_name(name):
 
 
 def test_constraints_pin_what_the_extras_name_and_no_address():
-    text = (ROOT / "constraints.txt").read_text()
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = {re.split(r"[\[<>=]", need)[0] for name in extras if name != "vllm" for need in extras[name]}
+    assert wanted - {"dialog-gym"} <= pinned("constraints.txt").keys()
+
+
+def test_vllm_is_tested_with_the_versions_that_all_else_is_tested_with():
+    here, there = pinned("constraints.txt"), pinned("constraints-vllm.txt")
+    shared = here.keys() & there.keys() - {"setuptools"}  # vLLM wants one version of it
+    assert {"torch", "transformers", "gymnasium", "numpy"} <= shared
+    assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
+
+
+def pinned(file: str) -> dict[str, str]:
+    """Return the versions in a file of constraints, which holds nothing else."""
+    lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
-    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
-    extras = PYPROJECT["project"]["optional-dependencies"].values()
-    wanted = {re.split(r"[\[<>=]", need)[0] for needs in extras for need in needs} - {"dialog-gym"}
-    assert wanted <= pinned
+    pairs = [line.split("==") for line in lines]
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs}
 
 
 def test_gymnasium_entry_point_registers_our_ids():

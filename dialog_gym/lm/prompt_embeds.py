@@ -103,12 +103,16 @@ class PromptEmbedder:
         hidden = skeleton.get_output_embeddings().weight.shape[1]
         return cls(chat, matrix, hidden_size=hidden, scale=_scale(embeddings), folder=folder)
 
-    def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        """Return the token ids of each prompt with its generation prompt."""
-        return self.chat.encode(prompts)
+    def encode(self, prompts: Sequence[Messages], limit: int | None = None) -> list[list[int]]:
+        """Return the token ids of each prompt with its generation prompt; ``limit`` as in ``ChatFormat.encode``."""
+        return self.chat.encode(prompts, limit)
 
     def embed(
-        self, prompts: Sequence[Messages], prefixes: Embeddings | None = None, position: Position = "end"
+        self,
+        prompts: Sequence[Messages],
+        prefixes: Embeddings | None = None,
+        position: Position = "end",
+        limit: int | None = None,
     ) -> list[Tensor]:
         """Return each prompt as embeddings, (tokens + prefix tokens, embedding size).
 
@@ -116,11 +120,12 @@ class PromptEmbedder:
             prompts: Chats, n of them.
             prefixes: (n, prefix tokens, embedding size), or None.
             position: ``"end"`` puts a prefix right before the reply, ``"start"`` after BOS (or first of all).
+            limit: As in ``ChatFormat.encode``; the prefix does not count.
 
         Raises:
             ValueError: The prefixes have another shape, or are not finite.
         """
-        tokens = self.encode(prompts)
+        tokens = self.encode(prompts, limit)
         embedded = [self._look_up(ids) for ids in tokens]
         if prefixes is None:
             return embedded

@@ -35,12 +35,9 @@ class VllmLM:
     """A ``LanguageModel`` over ``vllm.LLM``.
 
     All prompts of a call are one call of the engine, which batches them as it sees fit. Chats become tokens as in
-    ``TransformersLM``, so a model reads the same ids in both. The same greedy prompt in float32 gives the same reply;
-    sampled replies differ, since vLLM draws in its own way, but depend on the seed of their row alone (up to the
-    rounding of the logits, which may change with the batch).
-
-    A vLLM server on a CPU dies of sampling with seeds where it splits a long batch (0.32 does), hence
-    ``enable_chunked_prefill=False`` here unless a GPU is there.
+    ``TransformersLM``, so a model reads the same ids in both, and a greedy reply in float32 is the same. Sampled
+    replies differ, since vLLM draws in its own way, but depend on the seed of their row alone (up to the rounding of
+    the logits, which may change with the batch).
 
     The engine remembers what it has computed of each chat (automatic prefix caching), so a session only keeps the
     prompts. It tells no states: let a speaker observe through another model (``observer="hf:NAME"``).
@@ -58,7 +55,9 @@ class VllmLM:
     supports = frozenset({"prefix", "logprobs", "json"})
     hidden_size = 0
 
-    def __init__(self, engine: Any, embedder: PromptEmbedder, name: str = "", lora: Any = None) -> None:
+    def __init__(
+        self, engine: Any, embedder: PromptEmbedder, name: str = "", lora: Any = None, *, logprobs: bool = True
+    ) -> None:
         """Speak through ``engine``.
 
         Args:
@@ -66,6 +65,7 @@ class VllmLM:
             embedder: Reads chats for the same model, in the engine's dtype.
             name: For people and logs; default: the engine's.
             lora: A ``LoRARequest`` that all replies are made with.
+            logprobs: Whether replies come with their log-probabilities.
         """
         self.engine = engine
         self.embedder = embedder
@@ -73,6 +73,7 @@ class VllmLM:
         self.max_positions: int = engine.model_config.max_model_len
         self.counts = Counts()
         self._lora = lora
+        self._tells_logprobs = logprobs
         self._stop = sorted(embedder.chat.stop_ids)
 
     @classmethod
@@ -86,6 +87,7 @@ class VllmLM:
         max_model_len: int | None = None,
         gpu_memory_utilization: float | None = None,
         enforce_eager: bool = False,
+        logprobs: bool = True,
         **engine: Any,
     ) -> VllmLM:
         """Start an engine for a model.
@@ -99,6 +101,8 @@ class VllmLM:
             gpu_memory_utilization: Share of the memory of the GPU (or of the machine, on a CPU) that weights and
                 cache may take, in (0, 1]; None: vLLM's default.
             enforce_eager: Start sooner and run slower: nothing is compiled.
+            logprobs: Whether replies come with their log-probabilities. Planners do not need them, and on a CPU they
+                cost a small model a sixth of its speed.
             engine: Further arguments of ``vllm.LLM``, such as ``tensor_parallel_size`` or ``kv_cache_memory_bytes``.
 
         Raises:
@@ -113,7 +117,7 @@ class VllmLM:
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         if vllm.platforms.current_platform.is_cpu():
-            settings["enable_chunked_prefill"] = False
+            settings["enable_chunked_prefill"] = False  # 0.32 on a CPU dies of seeds in a batch that it splits
         if max_model_len is not None:
             settings["max_model_len"] = max_model_len
         if gpu_memory_utilization is not None:
@@ -135,7 +139,7 @@ class VllmLM:
                 "and one that vLLM does not know runs as 'hf:NAME_OR_PATH'"
             ) from error
         name = name or (str(name_or_path) if adapter is None else f"{name_or_path}+{adapter}")
-        return cls(started, embedder, name, lora)
+        return cls(started, embedder, name, lora, logprobs=logprobs)
 
     @property
     def tokenizer(self) -> Any:
@@ -226,7 +230,8 @@ class VllmLM:
             self.chat.encode_reply(said, prompt) if isinstance(said, str) else [int(token) for token in said]
             for prompt, said in zip(prompts, continuations, strict=True)
         ]
-        tokens = [ids + reply for ids, reply in zip(self.embedder.encode(prompts), replies, strict=True)]
+        starts = self.embedder.encode(prompts, self._limit(max(map(len, replies)) + 1))
+        tokens = [ids + reply for ids, reply in zip(starts, replies, strict=True)]
         self._check_lengths([len(ids) for ids in tokens])
         read = _vllm().SamplingParams(max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
         outputs = self._run([{"prompt_token_ids": ids} for ids in tokens], [read] * len(tokens))
@@ -244,21 +249,25 @@ class VllmLM:
         self, prompts: Sequence[Messages], prefixes: Embeddings | None, position: Position
     ) -> list[dict[str, Any]]:
         if prefixes is None:
-            tokens = self.embedder.encode(prompts)
+            tokens = self.embedder.encode(prompts, self._limit())
             self._check_lengths([len(ids) for ids in tokens])
             return [{"prompt_token_ids": ids} for ids in tokens]
-        embedded = self.embedder.embed(prompts, prefixes, position)
+        embedded = self.embedder.embed(prompts, prefixes, position, self._limit())
         self._check_lengths([len(one) for one in embedded])
         return [{"prompt_embeds": one} for one in embedded]
+
+    def _limit(self, room: int = 64) -> int:
+        """Return how long a prompt may be before it loses its oldest turns, as in ``TransformersLM``."""
+        return self.max_positions - min(room, self.max_positions // 4)
 
     def _check_lengths(self, lengths: Sequence[int]) -> None:
         if not min(lengths):
             raise ValueError(f"prompt {lengths.index(0)} has no token: a chat needs a message or a generation prompt")
         if (longest := max(lengths)) >= self.max_positions:
             raise ValueError(
-                f"prompt {lengths.index(longest)} has {longest} tokens, which leaves no room for a reply in the "
-                f"{self.max_positions} positions of {self.name}: shorten the scenario, end the dialogue earlier, or "
-                "raise max_model_len"
+                f"prompt {lengths.index(longest)} has {longest} tokens, system messages and newest turn alone, which "
+                f"leaves no room for a reply in the {self.max_positions} positions of {self.name}: shorten the "
+                "scenario or what may be said in a turn, or raise max_model_len"
             )
 
     def _parameters(
@@ -273,7 +282,7 @@ class VllmLM:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "stop_token_ids": self._stop,
-            "logprobs": 0,  # of the token drawn alone
+            "logprobs": 0 if self._tells_logprobs else None,  # 0: of the token drawn alone
             "flat_logprobs": True,
             "detokenize": False,
         }
@@ -347,7 +356,8 @@ def _process_for_engine(envs: Any) -> Iterator[bool]:
 
 def _generation(text: str, said: Any) -> Generation:
     stop: Literal["end", "length"] = "end" if said.finish_reason == "stop" else "length"
-    return Generation(text, tuple(said.token_ids), tuple(said.logprobs.logprobs), stop)
+    scores = () if said.logprobs is None else tuple(said.logprobs.logprobs)
+    return Generation(text, tuple(said.token_ids), scores, stop)
 
 
 def _rank(adapter: Path) -> int:

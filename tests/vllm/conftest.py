@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def reference(folder):
 @pytest.fixture(scope="session")
 def engine(folder):
     """The same weights through vLLM in this process; its name is its spec."""
-    lm = load(f"vllm:{folder}?max_model_len={POSITIONS}&enforce_eager=true")
+    lm: Any = load(f"vllm:{folder}?max_model_len={POSITIONS}&enforce_eager=true")
     yield lm
     lm.close()
 

@@ -1,20 +1,20 @@
 """Prompts as they come up in play, of different lengths, and actions to steer the replies by."""
 
-import gymnasium as gym
 import numpy as np
 
-import dialog_gym  # noqa: F401 - registers the environments
+from dialog_gym.env import DialogueVectorEnv
+from dialog_gym.envs.bargain import Bargain
 from dialog_gym.lm.prefix import PrefixMap
 
 ROWS = 24
 
 
 def dialogues(rows=ROWS, turns=2):
-    env = gym.make_vec("dialog_gym/Bargain-v0", num_envs=rows, autoreset_mode="disabled")
+    env = DialogueVectorEnv(Bargain(), rows, autoreset_mode="disabled")
     env.reset(seed=7)
     for turn in range(turns):
         env.step([f"Would you take ${20 + 3 * row + turn}?" for row in range(rows)])
-    return env.unwrapped.task, env.unwrapped.dialogues
+    return env.task, env.dialogues
 
 
 def prompts(rows=ROWS):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,21 @@ def test_prompts_that_do_not_fit_are_refused(engine):
         engine.logprobs(prompts(), ["yes"])
 
 
+def test_a_long_history_loses_its_oldest_turns_as_it_does_in_transformers(engine, reference):
+    long = [[*prompt, *({"role": "user", "content": f"{i}, " * 200} for i in range(12))] for prompt in prompts(4)]
+    assert min(map(len, engine.chat.encode(long))) > engine.max_positions
+    assert engine.generate(long, GREEDY) == _about(reference.generate(long, GREEDY))
+    steered = engine.generate(long, GREEDY, prefixes=prefixes(engine, 4))
+    assert steered == _about(reference.generate(long, GREEDY, prefixes=prefixes(reference, 4)))
+    scores = zip(engine.logprobs(long, ["yes"] * 4), reference.logprobs(long, ["yes"] * 4), strict=True)
+    assert all(np.allclose(mine, theirs, atol=1e-3) for mine, theirs in scores)
+
+
+def _about(replies):
+    """Let the log-probabilities of ``replies`` differ by 1e-3 where they are compared."""
+    return [reply._replace(logprobs=pytest.approx(reply.logprobs, abs=1e-3)) for reply in replies]
+
+
 def test_no_prompts_are_no_work(engine):
     assert engine.generate([], GREEDY) == []
     assert engine.logprobs([], []) == []
@@ -69,7 +85,7 @@ def test_a_model_that_does_not_load_is_an_error_that_says_what_to_do(folder, tmp
 
 def test_a_spec_takes_options_and_an_adapter_changes_what_is_said(folder, engine, tmp_path):
     adapter, merged = _adapter(folder, tmp_path)
-    lm = load(f"vllm:{folder}?adapter={adapter}&max_model_len=512&enforce_eager=true&max_num_seqs=32")
+    lm: Any = load(f"vllm:{folder}?adapter={adapter}&max_model_len=512&enforce_eager=true&max_num_seqs=32")
     try:
         assert lm.max_positions == 512
         mine = lm.generate(prompts(), GREEDY)
@@ -87,7 +103,7 @@ def _adapter(folder, out):
     """Return the folders of a LoRA adapter for the model, and of the model with it merged."""
     rank, alpha = 4, 8
     weights = safetensors.torch.load_file(folder / "model.safetensors")
-    merged, low_rank = dict(weights), {}
+    merged, low_rank = dict(weights), dict[str, torch.Tensor]()
     draw = torch.Generator().manual_seed(0)
     for name, weight in weights.items():
         if name.endswith("q_proj.weight"):
