@@ -121,4 +121,4 @@ def played_by_model(
     """
     if partner is None:
         raise ValueError("partner_temperature and partner_tokens go with a language model, e.g. partner='tiny'")
-    return PartnerTask(task, partner, Sampling(tokens or 64, temperature or 0.0))
+    return PartnerTask(task, partner, Sampling(64 if tokens is None else tokens, temperature or 0.0))

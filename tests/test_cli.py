@@ -11,8 +11,10 @@ import time
 
 import pytest
 
+from dialog_gym.benchmarks.api_server import ApiServer
 from dialog_gym.cli import main, sentence
 from dialog_gym.commands import _with_env, env_name, parse_settings, text_id
+from dialog_gym.lm import WEIGHTS
 
 
 def run(capsys, *words, stdin="", monkeypatch=None, status=None):
@@ -63,6 +65,10 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("evaluate oracle --env CartPole-v1", "CartPole-v1 cannot be made"),
         ("evaluate oracle --env Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
         ("evaluate constant --env Bargain-v0 --raw --episodes 4", "a constant policy acts by vectors"),
+        ("evaluate oracle --env Bargain-v0 --partner tiny --episodes 2", "no oracle: the partner is language model"),
+        ("play Bargain-v0 --partner tinny", "did you mean 'tiny'?"),
+        ("play Bargain-v0 --partner openai:gpt-x", "is named 'openai:MODEL@URL'"),
+        ("train td3 --lm openai:x@http://127.0.0.1:9/v1 --env BargainPrefix-v0", "'prefix', which language model"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(capsys, words, told):
@@ -182,3 +188,40 @@ def test_train_gathers_settings_of_the_environment():
     assert rest[4] == "--env-kwargs"
     assert json.loads(rest[5]) == {"split": "train", "side": "seller"}
     assert _with_env(["--help"]) == ["--help"]
+
+
+@pytest.mark.parametrize("words", [["--partner", "tiny", "--lm=hf:x"], ["--lm", "hf:x", "--partner=tiny"]])
+def test_train_gathers_models(words):
+    rest = _with_env([*words, "--steps", "9"], ["--lm", "--partner"])
+    assert rest[:3] == ["--steps", "9", "--env-kwargs"]
+    assert json.loads(rest[3]) == {"partner": "tiny", "lm": "hf:x"}
+    assert _with_env(["--lm", "tiny"], ["--partner"]) == ["--lm", "tiny"], "an agent may have models of its own"
+
+
+def test_play_with_a_language_model(capsys, monkeypatch):
+    words = ["play", "Bargain-v0", "--seed", "1", "--partner", "tiny", "--json"]
+    played = json.loads(run(capsys, *words, stdin="I offer half\n/hint\ndeal\n", monkeypatch=monkeypatch).out)
+    assert [turn["role"] for turn in played["dialogue"]["turns"]] == ["buyer", "seller", "buyer"]
+    assert played["stop_reason"] == "deal"
+    assert played["oracle_return"] is None
+
+
+def test_play_goes_on_when_the_model_fails(capsys, monkeypatch):
+    with ApiServer(lambda body: "80%, please", faults=lambda request: "refused" if request.index == 0 else None) as to:
+        words = ["play", "Bargain-v0", "--seed", "1", "--partner", f"openai:x@{to.url}"]
+        shown = run(capsys, *words, stdin="I offer half\nI offer 60%\n", monkeypatch=monkeypatch).out
+    assert "HTTP 400" in shown
+    assert "seller: 80%, please" in shown
+    assert "you left after 1 turn," in shown
+
+
+def test_evaluate_with_a_partner_and_a_speaker(capsys):
+    with ApiServer("tiny-steerable") as to:
+        spec = f"openai:x@{to.url}?prefix={WEIGHTS / 'tiny-steerable'}"
+        words = ["evaluate", "random", "--env", "BargainPrefix-v0", "--episodes", "2", "--json", "--partner", "tiny"]
+        words += ["--lm", spec, "--set", "observer=tiny-steerable"]
+        seen = json.loads(run(capsys, *words).out)
+        assert seen["normalised"] is None
+        assert len(seen["returns"]) == 2
+        assert {request.path for request in to.requests} == {"/v1/completions"}
+        assert all(request.body["prompt_embeds"] for request in to.requests)

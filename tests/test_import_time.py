@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 HEAVY = ["torch", "transformers", "tokenizers", "matplotlib", "stable_baselines3", "scipy", "rich", "tyro", "wandb"]
+HEAVY += ["aiohttp", "openai", "vllm", "peft"]
 
 
 def heavy_after(code: str) -> list[str]:
