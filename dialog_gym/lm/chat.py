@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Chat = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
-_KNOWN = 1 << 16  # pieces of text remembered
+_KNOWN = 1 << 22  # characters of text whose tokens are remembered
 _MARK = "dialogue"  # a word that a template shows if it shows the message
 _HELLO: Messages = [{"role": "user", "content": "hello"}]
 
@@ -44,6 +44,7 @@ class ChatFormat:
         special = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._known: dict[str, list[int]] = {}  # token ids of what lies between special tokens
+        self._known_characters = 0
         self._splits = self._special is not None and self._is_piecewise()
         self._takes_system = self.has_template and self._shows_system()
         self._lead = self._between_prompt_and_reply()
@@ -140,9 +141,11 @@ class ChatFormat:
         assert self._special is not None
         split = [[piece for piece in re.split(f"({self._special.pattern})", text) if piece] for text in texts]
         if new := list({piece for pieces in split for piece in pieces} - self._known.keys()):
-            if len(self._known) > _KNOWN:
+            if self._known and self._known_characters > _KNOWN:
                 self._known.clear()
+                self._known_characters = 0
                 return self._ids_by_piece(texts)
+            self._known_characters += sum(map(len, new))
             self._known.update(zip(new, self._ids(new, add_special_tokens=False), strict=True))
         return [[token for piece in pieces for token in self._known[piece]] for pieces in split]
 

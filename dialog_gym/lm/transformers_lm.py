@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 T = TypeVar("T")
-MEMORY_BYTES = 2 << 30
-"""What ``TransformersLM`` remembers of chats unless told otherwise."""
+MEMORY_BYTES = 1 << 29
+"""What a ``TransformersLM`` on a CPU remembers of chats unless told otherwise."""
 
 _log = getLogger(__name__)
 
@@ -70,7 +70,7 @@ class TransformersLM(Network):
         tokenizer: PreTrainedTokenizerBase,
         name: str = "",
         *,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int | None = None,
     ) -> None:
         """Take a ``Network`` over ``model``.
 
@@ -78,7 +78,8 @@ class TransformersLM(Network):
             model: A causal model.
             tokenizer: Its tokenizer.
             name: For people and logs.
-            memory_bytes: What is remembered of chats, 0 for nothing.
+            memory_bytes: What is remembered of chats, 0 for nothing; by default half a GiB on a CPU, elsewhere a
+                tenth of the device.
 
         Raises:
             ValueError: The model cannot be read through a key-value cache with given positions.
@@ -87,7 +88,7 @@ class TransformersLM(Network):
         self.tokenizer = tokenizer
         self.folder: Path | None = None
         self.chat = ChatFormat(tokenizer, eos_ids(model.config, model.generation_config))
-        self.memory = ChatMemory(memory_bytes)
+        self.memory = ChatMemory(_memory_of(self.device) if memory_bytes is None else memory_bytes)
         self.batch_size: int | None = None
         self.is_stop = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
         self.is_stop[sorted(self.chat.stop_ids)] = True
@@ -101,7 +102,7 @@ class TransformersLM(Network):
         name: str = "",
         *,
         adapter: str | Path | None = None,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int | None = None,
     ) -> TransformersLM:
         """Load a model and its tokenizer from a folder or a hub.
 
@@ -111,7 +112,8 @@ class TransformersLM(Network):
             device: Where it runs; None takes a CUDA device if there is one, else the CPU.
             name: For people and logs; default ``name_or_path``, and ``adapter`` behind a plus.
             adapter: Folder or name of a LoRA adapter that peft saved; it is merged into the weights.
-            memory_bytes: What is remembered of chats, 0 for nothing.
+            memory_bytes: What is remembered of chats, 0 for nothing; by default half a GiB on a CPU, elsewhere a
+                tenth of the device.
 
         Raises:
             ValueError: There is no such model or adapter, or no such dtype.
@@ -290,3 +292,9 @@ class TransformersLM(Network):
             targets[row, keep - 1 - len(reply) :] = torch.tensor(reply, dtype=torch.long)
         scores = log_probability(logits[:, :-1], targets.to(self.device)).cpu().numpy()
         return [score[keep - 1 - len(reply) :] for score, reply in zip(scores, replies, strict=True)]
+
+
+def _memory_of(device: torch.device) -> int:
+    if device.type != "cuda":
+        return MEMORY_BYTES
+    return int(torch.cuda.get_device_properties(device).total_memory) // 10

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+import dialog_gym.lm.chat as chat_module
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.chat import ChatFormat
 from dialog_gym.lm.transformers_lm import TransformersLM
@@ -118,3 +119,13 @@ def test_a_reply_is_tokenized_as_in_the_chat_that_contains_it(template):
     whole = chat.encode([CHAT])[0]
     reply = [*chat.encode([CHAT[:2]])[0], *chat.encode_reply("fine", CHAT[:2]), *chat.end_of_turn]
     assert whole[: len(reply)] == reply
+
+
+def test_the_memory_of_texts_is_bounded(monkeypatch):
+    monkeypatch.setattr(chat_module, "_KNOWN", 300)
+    chat = ChatFormat(SHARED)
+    prompts = [[{"role": "user", "content": f"{n} " * 20}] for n in range(40)]
+    whole = [chat.tokenizer(chat.render(prompt), add_special_tokens=False)["input_ids"] for prompt in prompts]
+    assert [chat.encode([prompt])[0] for prompt in prompts] == whole
+    assert sum(map(len, chat._known)) < 400
+    assert chat.encode(prompts) == whole
