@@ -177,6 +177,8 @@ def evaluate(
     kwargs = _with_models({**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=speaks, partner=partner)
     if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
+    if policy == "oracle" and "partner" in kwargs:
+        raise ValueError("there is no oracle: the partner is a language model, whose mind nobody knows")
     trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "tiny", progress=True)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
     scale = {} if raw or "partner" in kwargs else baselines.references(trial)  # a model's mind has no oracle

@@ -65,7 +65,7 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("evaluate oracle --env CartPole-v1", "CartPole-v1 cannot be made"),
         ("evaluate oracle --env Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
         ("evaluate constant --env Bargain-v0 --raw --episodes 4", "a constant policy acts by vectors"),
-        ("evaluate oracle --env Bargain-v0 --partner tiny --episodes 2", "no oracle: the partner is language model"),
+        ("evaluate oracle --env Bargain-v0 --partner tiny --episodes 2", "no oracle: the partner is a language model"),
         ("play Bargain-v0 --partner tinny", "did you mean 'tiny'?"),
         ("play Bargain-v0 --partner openai:gpt-x", "is named 'openai:MODEL@URL'"),
         ("train td3 --lm openai:x@http://127.0.0.1:9/v1 --env BargainPrefix-v0", "'prefix', which language model"),
