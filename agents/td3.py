@@ -8,7 +8,8 @@ Differences from them, all of which ``Args`` can undo (``Args.published`` is DAT
 * Nets are 128 wide with LayerNorm, learning rates 1e-3 (critics) and 3e-4 (actor), batches of 128, half
   an update per step, gamma .95, tau .01. DAT has nets as wide as its language model, 1e-5 and 1e-6.
 * Observations are standardised by running statistics and clipped at 5; DAT ships fixed ones for one model.
-* Exploration noise decays. Targets can be clamped to the range of possible returns.
+* Who acts without noise is the exponential average of the actor in training, which still jumps from update to
+  update. Exploration noise decays. Targets can be clamped to the range of possible returns.
 * Actions fill the box [-1, 1] through tanh unless ``act_norm`` puts them on DAT's sphere. With ``residual``
   the policy starts at action 0, which is the clone where a self-cloned prefix map adds one; DAT's
   residual has a fixed length and can never be 0.
@@ -20,6 +21,7 @@ Killed and started again, it goes on from its last checkpoint to the same number
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -77,6 +79,8 @@ class Args(RunArgs):
     """Adam's learning rate of the actor."""
     delay: int = 2
     """Critic updates per actor update."""
+    average: float = 0.003  # 1 everywhere
+    """How far the actor that is evaluated and saved moves to the trained one at each actor update; 1: to it."""
     explore: float = 0.15  # .1 everywhere
     """Standard deviation of the exploration noise at the beginning."""
     explore_end: float = 0.05
@@ -119,6 +123,8 @@ class Args(RunArgs):
         for name in ("hidden", "critic_hidden"):
             if not all(width >= 1 for width in getattr(self, name)):
                 raise ValueError(f"{name} must be widths of at least 1, got {getattr(self, name)}")
+        if not 0 < self.average <= 1:
+            raise ValueError(f"average must be above 0 and at most 1, got {self.average}")
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
 
@@ -129,7 +135,7 @@ class Args(RunArgs):
             "gamma": 0.99, "tau": 0.005, "batch": 64, "critic_lr": 1e-5, "actor_lr": 1e-6, "explore": 0.1,
             "explore_end": 0.1, "target_noise": 0.2, "target_clip": 0.5, "hidden": (state_size, state_size),
             "critic_hidden": (state_size, 256), "activation": "silu", "layer_norm": False, "half_critic": True,
-            "act_norm": 0.6, "obs_clip": math.inf,
+            "average": 1.0, "act_norm": 0.6, "obs_clip": math.inf,
         }  # fmt: skip
         return cls(**{**dat, **settings})
 
@@ -207,7 +213,7 @@ class Critics(nn.Module):
 
 
 class TD3(Agent):
-    """The planner: observation statistics and actor."""
+    """The planner: observation statistics and (averaged) actor."""
 
     name = "td3"
 
@@ -253,18 +259,17 @@ class TD3(Agent):
 
 
 class Learner:
-    """Critics, target networks and optimisers: what turns transitions into a better planner."""
+    """Actor in training, critics, target networks and optimisers: what turns transitions into a better planner."""
 
     def __init__(self, agent: TD3, args: Args, generator: torch.Generator) -> None:
         """Draw the critics from ``generator``, which also serves the target noise."""
         sizes = (agent.observation_size, agent.action_size)
         self.agent, self.args, self.generator, self.updates = agent, args, generator, 0
         self.critics, self.target_critics = (Critics(*sizes, args, generator) for _ in range(2))
-        self.target_actor = Actor(*sizes, args, generator)
         self.target_critics.load_state_dict(self.critics.state_dict())
-        self.target_actor.load_state_dict(agent.actor.state_dict())
+        self.actor, self.target_actor = (copy.deepcopy(agent.actor) for _ in range(2))
         self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=args.critic_lr, fused=True)
-        self.actor_optimizer = torch.optim.Adam(agent.actor.parameters(), lr=args.actor_lr, fused=True)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=args.actor_lr, fused=True)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one critic step, every ``delay`` calls also an actor step, and return what to log (still tensors)."""
@@ -286,11 +291,13 @@ class Learner:
         return metrics
 
     def _update_actor(self, observations: Tensor, taken: Tensor) -> Tensor:
-        actor, args = self.agent.actor, self.args
+        actor, args = self.actor, self.args
         actions = actor(observations)
         q1 = self.critics(observations, actions, 0)
         loss = actor_loss(q1, actions, taken, args.alpha)
         _step(self.actor_optimizer, list(actor.parameters()), loss)
+        rate = min(max(args.average, 10 * args.delay / self.updates), 1.0)  # over a tenth of what was learned at most
+        polyak(actor.parameters(), self.agent.actor.parameters(), rate)
         polyak(actor.parameters(), self.target_actor.parameters(), args.tau)
         polyak(self.critics.parameters(), self.target_critics.parameters(), args.tau)
         return loss.detach()
@@ -316,7 +323,7 @@ class Learner:
     def nets(self) -> nn.ModuleDict:
         """Return every network that learns or follows, by name."""
         targets = {"target_critics": self.target_critics, "target_actor": self.target_actor}
-        return nn.ModuleDict({**self.agent.modules(), "critics": self.critics, **targets})
+        return nn.ModuleDict({**self.agent.modules(), "learner": self.actor, "critics": self.critics, **targets})
 
 
 def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> None:
@@ -382,7 +389,7 @@ class Training:
         seen = torch.from_numpy(collector.observations)
         shape = (self.args.rows, collector.action_size)
         if self.step >= self.args.random_steps:
-            actions = self.agent.actor(self.agent.norm(seen))
+            actions = self.learner.actor(self.agent.norm(seen))
             actions = actions + self.explore * torch.randn(shape, generator=self.noise)
         elif self.args.act_norm is None:
             actions = 2 * torch.rand(shape, generator=self.noise) - 1

@@ -29,6 +29,7 @@ from dialog_gym.dialogue import Dialogue
 from dialog_gym.env import load_task
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.prefix import SteerMap
+from dialog_gym.lm.state_map import StateMap
 from dialog_gym.lm.tiny_corpus import (
     END,
     PAD,
@@ -90,7 +91,9 @@ class Args:
     token_weight: float = 3.0
     """Weight of a world's own tokens (prices) in the loss of joint tuning."""
     facts_weight: float = 1.0
-    """Weight of telling the facts from the state."""
+    """Weight of telling the facts from the state, in joint tuning."""
+    facts_dialogues: int = 2_500
+    """Further dialogues, on which the state map ``facts`` is fitted."""
     map_hidden: int = 128
     """Hidden units of the prefix map, 0 for a linear one."""
     stages: tuple[str, ...] = ("plain", "steer")
@@ -176,6 +179,22 @@ def said(
     return found
 
 
+def fit_facts(lm: TransformersLM, played: Sequence[tuple[Task, Dialogue]]) -> StateMap:
+    """Return the map that tells the facts of a dialogue from the state of ``lm``."""
+    return StateMap.fit(*known(lm, played), lm.fingerprint())
+
+
+def known(lm: TransformersLM, played: Sequence[tuple[Task, Dialogue]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the states (last and mean) before each agent turn, and the facts."""
+    turns = list(cut(played))
+    states = []
+    for start in range(0, len(turns), 64):
+        some = turns[start : start + 64]
+        session = lm.session(len(some), mean=True)
+        states.append(session.read(range(len(some)), [task.messages(d, d.roles[0]) for task, d, _ in some]))
+    return np.concatenate(states), np.stack([task.facts(d) for task, d, _ in turns])  # type: ignore[attr-defined]
+
+
 def transplant(
     lm: TransformersLM, steer: SteerMap, encoder: ReplyEncoder, played: Sequence[tuple[Task, Dialogue]]
 ) -> dict[str, float]:
@@ -218,7 +237,8 @@ def write_card(folder: Path, title: str, figures: dict[str, Any], args: Args) ->
         "steering; it knows nothing else.\n\nOn held-out dialogues:\n\n" + "\n".join(lines) + "\n\n"
         "Perplexity is per token, over the system message and both sides' words. Understood: share of greedy "
         "replies in which the partner finds a price, an agreement, a style or a reason. Price correlation, same "
-        "style and same reason: an encoded reply is said again in another context (transplant).\n\n"
+        "style and same reason: an encoded reply is said again in another context (transplant). Facts explained: mean "
+        "share of variance that the state map tells of them.\n\n"
         f"Built by `python -m dialog_gym.lm.build_tiny` with `{settings}`. Licence: Apache-2.0.\n"
     )
     for file in folder.rglob("*"):
@@ -252,9 +272,12 @@ def build(args: Args) -> dict[str, Any]:
         save_model(model, tokenizer, steered)
         lm = TransformersLM.from_pretrained(str(steered))
         steer.bind(lm).save(steered / "steer")
+        facts = fit_facts(lm, self_play(tasks, args.facts_dialogues, args.seed + 2_000_000))
+        facts.save(steered / "facts")
         figures["tiny-steerable"] = {
             **_figures(model, steered, encode(held_out, tokenizer), contexts),
             **transplant(lm, steer, encoder, held_out),
+            "facts_explained": float(facts.explained(*known(lm, held_out)).mean()),
         }
         write_card(steered, "tiny-steerable", figures["tiny-steerable"], args)
     return {**figures, "cpu_seconds": time.process_time() - began}

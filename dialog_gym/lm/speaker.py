@@ -13,6 +13,7 @@ from dialog_gym.errors import UnsupportedError, naming
 from dialog_gym.lm import load, load_prefix
 from dialog_gym.lm.base import CAPABILITIES, LanguageModel, Sampling, Session, require
 from dialog_gym.lm.prefix import Fingerprinted, PrefixMap
+from dialog_gym.lm.state_map import StateMap, load_state_map, own_state_maps
 from dialog_gym.lm.wording import Wording
 from dialog_gym.task import Task
 
@@ -46,7 +47,7 @@ class Speaker:
         *,
         prefix: PrefixMap | str | None = None,
         sampling: Sampling | None = None,
-        state: str = "last+mean",
+        state: str | None = None,
         observer: LanguageModel | str | None = None,
     ) -> None:
         """Speak for the agent of ``task``.
@@ -58,7 +59,9 @@ class Speaker:
             prefix: A prefix map, or its name or folder (``dialog_gym.lm.load_prefix``).
             sampling: Default: greedy, at most 32 tokens.
             state: ``"last"``: what ``states`` tells is the last hidden state of the last token; ``"last+mean"``:
-                that, and the mean over all tokens, which knows more of what was said long ago.
+                that, and the mean over all tokens, which knows more of what was said long ago; or the folder or
+                name of a state map, which reads a few numbers off ``"last+mean"`` (``dialog_gym.lm.state_map``).
+                None: the map ``"facts"`` if the model that observes has one, else ``"last+mean"``.
             observer: The model whose states are observed, or its spec; default ``lm``.
 
         Raises:
@@ -70,15 +73,14 @@ class Speaker:
         self.prefix = _map_for(self.lm, self.observer, prefix)
         self.rows = rows
         self.sampling = sampling or Sampling()
-        if state not in ("last", "last+mean"):
-            raise ValueError(f"state must be 'last' or 'last+mean', got {state!r}")
-        self._mean = state == "last+mean"
+        self._map = _state_map(self.observer, state)
+        self._mean = state != "last"
         self._speaks = Wording(task, self.lm)
         self.session = self.lm.session(rows, mean=self._mean)
         self._prompted: list[Dialogue | None] = [None] * rows  # what the session has read
         self._reads, self._eyes, self._states = self._speaks, self.session, np.zeros((rows, 0), np.float32)
         if self.observer is not None:
-            self._states = np.zeros((rows, self.state_size), np.float32)
+            self._states = np.zeros((rows, self.observer.hidden_size * (1 + self._mean)), np.float32)
             if self.observer is not self.lm:
                 self._reads = Wording(task, self.observer)
                 self._eyes = self.observer.session(rows, mean=self._mean)
@@ -91,7 +93,8 @@ class Speaker:
         Raises:
             UnsupportedError: Neither the model that speaks nor another one observes.
         """
-        return self._observing().hidden_size * (1 + self._mean)
+        size = self._observing().hidden_size * (1 + self._mean)
+        return size if self._map is None else len(self._map.bias)
 
     def steered(self, prefix: PrefixMap | str | None = None, sampling: Sampling | None = None) -> Speaker:
         """Return a speaker with another map or other sampling that shares this one's session and caches.
@@ -108,14 +111,14 @@ class Speaker:
         """Return the observer's state before each reply, shape ``(len(rows), state_size)``.
 
         A function of the text alone: the last hidden state of the last token of the prompt, and with
-        ``"last+mean"`` the mean of the last hidden states of all its tokens behind it.
+        ``"last+mean"`` the mean of the last hidden states of all its tokens behind it; or what a state map tells
+        from both.
 
         Raises:
             UnsupportedError: Nobody observes.
         """
-        self._observing()
-        self._read(self._eyes, self._reads, self._seen, rows, dialogues)
-        return self._states[list(rows)]
+        seen = self._hidden(rows, dialogues)
+        return seen if self._map is None else self._map(seen)
 
     def speak(self, rows: Sequence[int], dialogues: Sequence[Dialogue], actions: Floats | None = None) -> list[str]:
         """Return the agent's next utterance in each dialogue.
@@ -158,7 +161,13 @@ class Speaker:
         """Return the states that ``prefix`` is made with, (n, hidden_size); of no length if it needs none."""
         if not prefix.needs_state or self.observer is None:
             return np.zeros((len(rows), 0), np.float32)
-        return self.states(rows, dialogues)[:, : self.observer.hidden_size]
+        return self._hidden(rows, dialogues)[:, : self.observer.hidden_size]
+
+    def _hidden(self, rows: Sequence[int], dialogues: Sequence[Dialogue]) -> Floats:
+        """Return the hidden states of the model that observes, without a state map."""
+        self._observing()
+        self._read(self._eyes, self._reads, self._seen, rows, dialogues)
+        return self._states[list(rows)]
 
     def _read(
         self,
@@ -189,6 +198,14 @@ def _observer(lm: LanguageModel, observer: LanguageModel | str | None) -> Langua
     found = load(observer) if isinstance(observer, str) else observer
     require(found, {"state"}, "observing dialogues")
     return found
+
+
+def _state_map(observer: LanguageModel | None, state: str | None) -> StateMap | None:
+    if state in ("last", "last+mean") or observer is None:
+        return None
+    if state is None:
+        return load_state_map("facts", observer) if "facts" in own_state_maps(observer) else None
+    return load_state_map(state, observer)
 
 
 def _map_for(lm: LanguageModel, observer: LanguageModel | None, prefix: PrefixMap | str | None) -> PrefixMap | None:

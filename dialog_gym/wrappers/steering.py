@@ -158,7 +158,7 @@ def make_prefix_env(
     lm: LanguageModel | str = "tiny-steerable",
     prefix: PrefixMap | str = "steer",
     observer: LanguageModel | str | None = None,
-    state: str = "last+mean",
+    state: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 32,
     render_mode: str | None = None,
@@ -171,7 +171,7 @@ def make_prefix_env(
         lm: The frozen language model that speaks, or its spec.
         prefix: The prefix map: ``"steer"``, ``"pca"``, ``"clone"``, a folder, or a map.
         observer: The model whose states are observed, where it is another one: a model behind a server has none.
-        state: What is observed, ``"last+mean"`` or ``"last"`` (as in the paper), see ``Speaker``.
+        state: What is observed: ``"last"`` (as in the paper), ``"last+mean"``, or a state map, see ``Speaker``.
         temperature: 0 speaks greedily.
         max_tokens: Longest reply, in tokens.
         render_mode: As in ``DialogueEnv``.
@@ -191,7 +191,7 @@ def make_prefix_vector_env(
     lm: LanguageModel | str = "tiny-steerable",
     prefix: PrefixMap | str = "steer",
     observer: LanguageModel | str | None = None,
-    state: str = "last+mean",
+    state: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 32,
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,

@@ -10,6 +10,7 @@ from dialog_gym.env import begin
 from dialog_gym.envs.bargain import TYPES, Bargain
 from dialog_gym.lm.build_tiny import Args, agreement, build
 from dialog_gym.lm.prefix import PrefixMap
+from dialog_gym.lm.state_map import load_state_map
 from dialog_gym.lm.tiny_corpus import befores, encode, self_play
 from dialog_gym.lm.tiny_steer import Branches, ReplyEncoder, kl_to_prior
 from dialog_gym.lm.transformers_lm import TransformersLM
@@ -105,7 +106,8 @@ def test_agreement_counts_prices_only_where_both_name_one():
 
 
 def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
-    args = Args(tmp_path / "a", dialogues=64, batch=16, steer_batch=16, vocabulary=400, width=32, layers=1, heads=2, seed=3)
+    few = Args(tmp_path / "a", dialogues=64, facts_dialogues=60, batch=16, steer_batch=16, vocabulary=400)
+    args = replace(few, width=32, layers=1, heads=2, seed=3)
     figures = build(args)
     again = build(replace(args, out=tmp_path / "b"))
     assert {**figures, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
@@ -117,4 +119,5 @@ def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
         ).read_bytes()
     steerable = TransformersLM.from_pretrained(tmp_path / "a" / "tiny-steerable")
     steer = PrefixMap.load(tmp_path / "a" / "tiny-steerable" / "steer", steerable)
+    assert load_state_map("facts", steerable).weight.shape == (64, 13)
     assert steer(np.zeros((2, 16), np.float32), np.zeros((2, 32), np.float32)).shape == (2, 2, 32)
