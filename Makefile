@@ -33,8 +33,8 @@ test-vllm: $(VLLM_STAMP) ## run vLLM on this machine's CPU, in process and as a 
 # In two steps: torch with what it depends on, then the rest exactly as listed (constraints-vllm.txt says why).
 $(VLLM_STAMP): pyproject.toml constraints-vllm.txt
 	@$(VLLM)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VLLM)
-	$(VLLM)/bin/python -m pip install -c constraints-vllm.txt torch setuptools
-	$(VLLM)/bin/python -m pip install --no-deps -r constraints-vllm.txt
+	$(VLLM)/bin/python -m pip install --no-compile -c constraints-vllm.txt torch setuptools
+	$(VLLM)/bin/python -m pip install --no-compile --no-deps -r constraints-vllm.txt
 	$(VLLM)/bin/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
