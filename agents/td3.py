@@ -5,8 +5,8 @@ dialogue action tokens (DAT), Li et al. 2024, arXiv:2406.11978.
 
 Differences from them, all of which ``Args`` can undo (``Args.published`` is DAT's setting):
 
-* Nets are 128 wide with LayerNorm, learning rates 1e-3 (critics) and 3e-4 (actor), batches of 128, half
-  an update per step, gamma .95, tau .01. DAT has nets as wide as its language model, 1e-5 and 1e-6.
+* Nets are 128 wide with LayerNorm, learning rates 1e-3, batches of 128, half an update per step, gamma .95,
+  tau .01. DAT has nets as wide as its language model, and learning rates of 1e-5 (critics) and 1e-6 (actor).
 * Observations are standardised by running statistics and clipped at 5; DAT ships fixed ones for one model.
 * Who acts without noise is the exponential average of the actor in training, which still jumps from update to
   update. Exploration noise decays. Targets can be clamped to the range of possible returns.
@@ -75,7 +75,7 @@ class Args(RunArgs):
     """Steps of true reward before the critics take over."""
     critic_lr: float = 1e-3  # 1e-3 / 3e-4 / 1e-5
     """Adam's learning rate of the critics."""
-    actor_lr: float = 3e-4  # 1e-3 / 3e-4 / 1e-6
+    actor_lr: float = 1e-3  # 1e-3 / 3e-4 / 1e-6
     """Adam's learning rate of the actor."""
     delay: int = 2
     """Critic updates per actor update."""
