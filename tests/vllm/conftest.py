@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +20,7 @@ from typing import Any
 
 import pytest
 
-from dialog_gym.lm import load
-from tests.vllm.widened import widen
+from dialog_gym.lm import WEIGHTS, load
 
 os.environ.update(
     VLLM_CPU_KVCACHE_SPACE="1",  # GiB
@@ -41,8 +42,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """The steerable model in a shape that vLLM can run on a CPU."""
-    return widen("tiny-steerable", tmp_path_factory.mktemp("models") / "steerable", POSITIONS)
+    """The steerable model, which may read more tokens than it was trained on, since a judge's question is long."""
+    copy = tmp_path_factory.mktemp("models") / "steerable"
+    shutil.copytree(WEIGHTS / "tiny-steerable", copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": POSITIONS}))
+    return copy
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +94,7 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 240) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 600) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
