@@ -288,11 +288,17 @@ class RunFolder:
             old = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunFolderError(f"{path} is no JSON ({error}); choose another folder") from error
-        if differences := _differences(old, config):
+        if (differences := _differences(old, config)) and not self._has_anything():
+            checkpoint.write_json(path, config)  # a run that failed before its first step must not stand in the way
+        elif differences:
             raise RunFolderError(
                 f"{self.path} holds another run, which differs in {'; '.join(differences)}. "
                 "Give the same settings to go on with it, or another folder for a new run"
             )
+
+    def _has_anything(self) -> bool:
+        metrics = self.path / "metrics.jsonl"
+        return self.finished or bool(self.steps()) or (metrics.exists() and metrics.stat().st_size > 0)
 
     def _failed(self, what: str, error: OSError) -> RunFolderError:
         steps = self.steps()

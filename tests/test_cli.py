@@ -71,7 +71,8 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("train td3 --lm openai:x@http://127.0.0.1:9/v1 --env BargainPrefix-v0", "'prefix', which language model"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(capsys, words, told):
+def test_mistakes_are_told_in_one_sentence(capsys, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
     seen = run(capsys, *words.split(), status=2)
     assert seen.err.count("\n") == 1
     assert seen.err.startswith("dialog-gym: ")

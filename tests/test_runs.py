@@ -82,6 +82,13 @@ def test_without_a_checkpoint_the_run_begins_anew(tmp_path):
         assert lines(tmp_path) == []
 
 
+def test_a_run_that_failed_before_it_began_does_not_stand_in_the_way(tmp_path):
+    opened(tmp_path).close()
+    other = {**CONFIG, "agent": "other"}
+    opened(tmp_path, other).close()
+    assert json.loads((tmp_path / "config.json").read_text())["agent"] == "other"
+
+
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
@@ -93,7 +100,8 @@ def test_without_a_checkpoint_the_run_begins_anew(tmp_path):
     ],
 )
 def test_another_run_is_refused_by_what_differs(tmp_path, changes, names):
-    opened(tmp_path).close()
+    with opened(tmp_path) as run:
+        run.log(1, {"a": 1.0})
     with pytest.raises(RunFolderError, match=f"holds another run.*{names}.*another folder for a new run"):
         opened(tmp_path, {**CONFIG, **changes})
     opened(tmp_path).close()  # and the lock was let go

@@ -41,7 +41,7 @@ def test_a_remote_speaker_says_what_the_local_one_does(steerable, remote):
     for actions in (ACTIONS, -ACTIONS, None):
         assert there.speak(range(4), DIALOGUES, actions) == here.speak(range(4), DIALOGUES, actions)
     np.testing.assert_array_equal(there.states(range(4), DIALOGUES), here.states(range(4), DIALOGUES))
-    assert there.state_size == here.state_size == 2 * 96
+    assert there.state_size == here.state_size == 13
 
 
 def test_the_observer_reads_as_it_reads_and_the_speaker_as_it_speaks(steerable):
