@@ -12,6 +12,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast, get_args, runtime_checkable
 
@@ -33,6 +34,17 @@ class Fingerprinted(Protocol):
     def fingerprint(self) -> Fingerprint:
         """Return sizes and a hash of the input embeddings."""
         ...
+
+
+def embeddings_fingerprint(matrix: Tensor, hidden_size: int) -> dict[str, int | str]:
+    """Return sizes and a hash of input embeddings (vocabulary, embedding size).
+
+    Values are hashed in bfloat16, so that the dtype a model is loaded in does not matter.
+    """
+    digest = blake2b(digest_size=16)
+    for chunk in matrix.detach().split(8192):
+        digest.update(chunk.to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy().tobytes())
+    return {"hidden_size": hidden_size, "vocabulary": matrix.shape[0], "embeddings": digest.hexdigest()}
 
 
 class PrefixMap(nn.Module, ABC):

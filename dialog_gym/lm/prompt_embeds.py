@@ -10,7 +10,6 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from transformers.utils.hub import cached_file
 
 from dialog_gym.lm.base import Embeddings, Messages, Position
 from dialog_gym.lm.chat import ChatFormat, eos_ids
+from dialog_gym.lm.prefix import embeddings_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -150,17 +150,6 @@ class PromptEmbedder:
     def _look_up(self, ids: Sequence[int]) -> Tensor:
         rows = self.embedding_matrix[torch.tensor(list(ids), device=self.embedding_matrix.device)]
         return rows if self._scale == 1.0 else rows * torch.tensor(self._scale, dtype=rows.dtype)
-
-
-def embeddings_fingerprint(matrix: Tensor, hidden_size: int) -> dict[str, int | str]:
-    """Return sizes and a hash of input embeddings (vocabulary, embedding size).
-
-    Values are hashed in bfloat16, so that the dtype a model is loaded in does not matter.
-    """
-    digest = blake2b(digest_size=16)
-    for chunk in matrix.detach().split(8192):
-        digest.update(chunk.to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy().tobytes())
-    return {"hidden_size": hidden_size, "vocabulary": matrix.shape[0], "embeddings": digest.hexdigest()}
 
 
 def as_base64(embeddings: Tensor) -> str:

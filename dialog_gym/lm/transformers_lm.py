@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +19,7 @@ from dialog_gym.lm.decoding import Replies
 from dialog_gym.lm.kv_cache import KeyValueCache
 from dialog_gym.lm.memory import ChatMemory
 from dialog_gym.lm.network import Network
+from dialog_gym.lm.prefix import embeddings_fingerprint
 from dialog_gym.lm.pretrained import load_pretrained
 from dialog_gym.lm.sampling import log_probability, random_numbers
 from dialog_gym.lm.session import TransformersSession
@@ -198,14 +198,7 @@ class TransformersLM(Network):
 
         Values are hashed in bfloat16, so that the dtype a model is loaded in does not matter.
         """
-        digest = blake2b(digest_size=16)
-        for chunk in self.embedding_matrix.detach().split(8192):
-            digest.update(chunk.to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy().tobytes())
-        return {
-            "hidden_size": self.hidden_size,
-            "vocabulary": self.embedding_matrix.shape[0],
-            "embeddings": digest.hexdigest(),
-        }
+        return embeddings_fingerprint(self.embedding_matrix, self.hidden_size)
 
     # What sessions and decoders are made of.
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import GemmaConfig, GemmaForCausalLM
 
-from dialog_gym.lm.prompt_embeds import PromptEmbedder, as_base64, embeddings_fingerprint
+from dialog_gym.lm.prefix import embeddings_fingerprint
+from dialog_gym.lm.prompt_embeds import PromptEmbedder, as_base64
 from dialog_gym.lm.transformers_lm import TransformersLM
 from tests.lm.models import gpt2, llama, tokenizer
 
