@@ -141,6 +141,23 @@ def test_targets_follow_by_tau():
     torch.testing.assert_close(snapshot(learner.target_critics), before + 0.25 * (snapshot(learner.critics) - before))
 
 
+def test_who_acts_is_the_average_of_the_actors_in_training():
+    agent, learner = make(replace(SHORT, delay=1, average=0.25))
+    for number in range(1, 80):
+        before = snapshot(agent.actor)
+        learner.update(batch())
+        rate = min(max(0.25, 10 / number), 1.0)
+        torch.testing.assert_close(snapshot(agent.actor), before + rate * (snapshot(learner.actor) - before))
+    assert not torch.equal(snapshot(agent.actor), snapshot(learner.actor))
+
+
+def test_without_averaging_the_actor_in_training_acts():
+    agent, learner = make(replace(SHORT, delay=1, average=1.0))
+    for _ in range(30):
+        learner.update(batch())
+    assert torch.equal(snapshot(agent.actor), snapshot(learner.actor))
+
+
 def test_a_batch_of_one():
     _, learner = make()
     for _ in range(2):
