@@ -95,7 +95,7 @@ def _load(text: str, spec: Spec, dtype: str, device: str | None) -> LanguageMode
         make = _backend(text, "transformers_lm", "TransformersLM", "torch").from_pretrained
     options = {"dtype": dtype, "name": text, **({} if device is None else {"device": device})}
     options.update(arguments(make, spec.options, ("name_or_path", "name")))
-    made: LanguageModel = make(_embedded(spec.name) if spec.backend == "tiny" else spec.name, **options)
+    made: LanguageModel = make(_embedded(spec.name) if spec.name in EMBEDDED else spec.name, **options)
     return made
 
 

@@ -114,3 +114,9 @@ def test_one_model_is_loaded_once():
     one = load(spec)
     assert load(spec) is one
     assert load(spec + "?timeout=3") is not one
+
+
+def test_the_models_in_the_package_run_on_any_backend_in_this_process():
+    hello = [[{"role": "user", "content": "hello"}]]
+    (plain,), (by_name,) = load("tiny").embed(hello), load("hf:tiny?dtype=float32").embed(hello)
+    assert by_name.tolist() == pytest.approx(plain.tolist(), abs=1e-5)
