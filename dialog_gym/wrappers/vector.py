@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class EmbeddingObservation(VectorWrapper[Floats, Any, Any, Any, Any]):
-    """Observe the language model's state vectors, shape ``(num_envs, hidden_size)``.
+    """Observe the language model's state vectors, shape ``(num_envs, speaker.state_size)``.
 
     Only what is new is read: rows that went on, in one batch. The observation of a terminated dialogue is
     zero (nothing is learned from it, so no model is asked); that of a truncated one is its true state.

@@ -8,6 +8,7 @@ import torch
 
 from dialog_gym.env import begin
 from dialog_gym.envs.bargain import TYPES, Bargain
+from dialog_gym.lm import WEIGHTS
 from dialog_gym.lm.build_tiny import Args, agreement, build
 from dialog_gym.lm.prefix import PrefixMap
 from dialog_gym.lm.state_map import load_state_map
@@ -21,7 +22,7 @@ PLAYED = self_play([TASK], 6, seed=5)
 
 @pytest.fixture(scope="module")
 def lm():
-    return TransformersLM.from_pretrained("dialog_gym/lm/weights/tiny")
+    return TransformersLM.from_pretrained(WEIGHTS / "tiny")
 
 
 @pytest.fixture(scope="module")
