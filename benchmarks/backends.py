@@ -19,9 +19,7 @@ the roll-out is steered by random actions, while raw generation knows no prefix.
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,12 +28,12 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dialog_gym.agents.loop import torch_threads
+from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.throughput import versions
 from dialog_gym.env import DialogueVectorEnv
 from dialog_gym.envs.bargain import Bargain
@@ -336,14 +334,7 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    settings = tyro.cli(
-        Settings, args=argv, prog="python -m dialog_gym.benchmarks.backends", config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    report = measure(settings)
-    if settings.json:
-        print(json.dumps(report, indent=2))  # noqa: T201
-    else:
-        show(report, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+    command.run("backends", Settings, measure, show, argv)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import os
 import re
 import socket
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -33,11 +32,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import tyro
 from gymnasium.vector import VectorEnv, VectorWrapper
 from rich.console import Console
 from rich.table import Table
 
+from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.api_server import ApiServer, Request
 from dialog_gym.env import Info
 from dialog_gym.errors import LanguageModelError
@@ -323,15 +322,7 @@ _CLIENT = {"cut": "connection"}  # what the client calls it
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    settings = tyro.cli(
-        Settings, args=argv, prog="python -m dialog_gym.benchmarks.judge", config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    report = measure(settings)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    if settings.json:
-        console.print_json(data=report)
-    else:
-        show(report, console)
+    command.run("judge", Settings, measure, show, argv)
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ from unittest import mock
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dialog_gym.agents.loop import torch_threads
+from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.raw_generation import BareLoop, Job, Load, Replay, watch
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv
@@ -419,15 +419,7 @@ def _number(value: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    settings = tyro.cli(
-        Settings, args=argv, prog="python -m dialog_gym.benchmarks.throughput", config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    report = measure(settings)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    if settings.json:
-        console.print_json(data=report)
-    else:
-        show(report, console)
+    command.run("throughput", Settings, measure, show, argv)
 
 
 if __name__ == "__main__":

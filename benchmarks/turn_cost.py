@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,12 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dialog_gym.agents.loop import torch_threads
+from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.random_model import save_random_model
 from dialog_gym.benchmarks.throughput import SAID, versions
 from dialog_gym.lm import load
@@ -167,15 +166,7 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    settings = tyro.cli(
-        Settings, args=argv, prog="python -m dialog_gym.benchmarks.turn_cost", config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    report = measure(settings)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    if settings.json:
-        console.print_json(data=report)
-    else:
-        show(report, console)
+    command.run("turn_cost", Settings, measure, show, argv)
 
 
 if __name__ == "__main__":
