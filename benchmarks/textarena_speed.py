@@ -166,7 +166,7 @@ def textarena() -> Any:
         ModuleNotFoundError: It is not installed.
     """
     try:
-        import textarena as ta  # type: ignore[import-untyped]
+        import textarena as ta
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"this benchmark compares with TextArena, which needs {error.name}: pip install 'dialog-gym[bench]'",
