@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import socket
 
 import hypothesis
@@ -16,6 +17,9 @@ os.environ.update(
     WANDB_MODE="offline",
     MPLBACKEND="Agg",
 )
+
+# A shell that starts the tests in the background has Ctrl-C ignored, here and in every process started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("default", deadline=None)  # a loaded machine is not a failing test
 hypothesis.settings.load_profile("default")
