@@ -29,6 +29,9 @@ _EXTRAS = {
     "report": ("matplotlib", "tensorboard"),
     "wandb": ("wandb",),
     "minari": ("minari",),
+    "data": ("datasets", "pyarrow"),
+    "train": ("trl",),
+    "affect": ("vaderSentiment",),
 }
 _TOLD = (
     ValueError,

@@ -39,7 +39,13 @@ class Outcome(NamedTuple):
     dialogues: list[Dialogue]
     rewards: list[float]
     costs: list[float]
-    terms: Mapping[str, Any]  # name to one number per dialogue
+    parts: Parts
+
+
+Parts = Mapping[str, Mapping[str, Any]]
+"""What rewards and costs are made of, and what is only measured: for each name in ``PARTS``, numbers by name."""
+NOTHING: Mapping[str, Any] = {}
+PARTS = ("reward_terms", "cost_terms", "signals")
 
 
 def begin(task: Task, seed: int, scenario: Scenario | None = None) -> Dialogue:
@@ -67,9 +73,21 @@ def advance(task: Task, dialogues: Sequence[Dialogue], texts: Sequence[str]) -> 
         if state is None:
             state = d.state
         after.append(Dialogue(d.scenario, d.roles, d.seed, turns, state, stop, success, d.turn))
-    costs = [0.0] * len(after) if task.cost is None else checked(task.cost, after)
     scores, terms = task.reward.scored(after)
-    return Outcome(after, finite(task.reward, scores, after), costs, terms)
+    rewards = finite(task.reward, scores, after)
+    costs, cost_terms = [0.0] * len(after), NOTHING
+    if task.cost is not None:
+        scores, cost_terms = task.cost.scored(after)
+        costs = finite(task.cost, scores, after)
+    signals = {name: checked(signal, after) for name, signal in task.signals.items()}
+    return Outcome(after, rewards, costs, {"reward_terms": terms, "cost_terms": cost_terms, "signals": signals})
+
+
+def no_parts(task: Task, value: Any) -> Parts:
+    """Return ``Outcome.parts`` of ``task`` with ``value`` under every name: what is reported before the first word."""
+    cost = () if task.cost is None else task.cost.terms
+    names = {"reward_terms": task.reward.terms, "cost_terms": cost, "signals": task.signals}
+    return {part: dict.fromkeys(names[part], value) for part in PARTS}
 
 
 class DialogueEnv(gym.Env[str, str]):
@@ -80,8 +98,8 @@ class DialogueEnv(gym.Env[str, str]):
     become U+FFFD. ``reset(options=...)`` takes ``{"dialogue": ...}`` (a value or its JSON) to go on
     from any state, and ``{"scenario": ...}`` to play a given scenario.
 
-    ``info`` always has: ``dialogue``, ``turn``, ``success``, ``stop_reason`` ("" while it goes on),
-    ``reward_terms`` (name to number) and ``cost``.
+    ``info`` always has: ``dialogue``, ``turn``, ``success``, ``stop_reason`` ("" while it goes on), ``cost``, and,
+    each a number by name, ``reward_terms``, ``cost_terms`` and ``signals`` (what the task measures and does not reward).
     """
 
     metadata: ClassVar[Info] = {"render_modes": ["human", "ansi"], "render_fps": 4}  # type: ignore[misc]
@@ -103,7 +121,7 @@ class DialogueEnv(gym.Env[str, str]):
         self.dialogue = _opened(self.task, episode, options.get("dialogue"), options.get("scenario"))
         self._transcript = self.dialogue.transcript(self.task.roles[0])
         self._show()
-        return self._transcript, self._info(self.dialogue, self._nothing, 0.0)
+        return self._transcript, self._info(self.dialogue, no_parts(self.task, (0.0,)), 0.0)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, Info]:
         """Say ``action`` and hear the partner's answer.
@@ -116,13 +134,13 @@ class DialogueEnv(gym.Env[str, str]):
         before = self.dialogue
         if before is None or before.stop_reason:
             raise DialogueOverError(_over("The dialogue", before))
-        (after,), (reward,), (cost,), terms = advance(self.task, (before,), (_said(action, self.task.max_chars),))
+        (after,), (reward,), (cost,), parts = advance(self.task, (before,), (_said(action, self.task.max_chars),))
         self.dialogue = after
         self._transcript += _lines(after.turns[len(before.turns) :])
         self._show()
         truncated = after.stop_reason == "max_turns"
         terminated = after.stop_reason != "" and not truncated
-        return self._transcript, reward, terminated, truncated, self._info(after, terms, cost)
+        return self._transcript, reward, terminated, truncated, self._info(after, parts, cost)
 
     def render(self) -> str | None:
         """Return the dialogue as text ("ansi"), or show it ("human")."""
@@ -148,24 +166,20 @@ class DialogueEnv(gym.Env[str, str]):
             return "", {}
         self.dialogue = Dialogue.from_json(state["dialogue"])
         self._transcript = self.dialogue.transcript(self.task.roles[0])
-        return self._transcript, self._info(self.dialogue, self._nothing, 0.0)
-
-    @property
-    def _nothing(self) -> dict[str, Any]:
-        return dict.fromkeys(self.task.reward.terms, (0.0,))
+        return self._transcript, self._info(self.dialogue, no_parts(self.task, (0.0,)), 0.0)
 
     def _show(self) -> None:
         if self.render_mode == "human":
             self.render()
 
-    def _info(self, dialogue: Dialogue, terms: Mapping[str, Any], cost: float) -> Info:
+    def _info(self, dialogue: Dialogue, parts: Parts, cost: float) -> Info:
         return {
             "dialogue": dialogue,
             "turn": dialogue.turn,
             "success": dialogue.success,
             "stop_reason": dialogue.stop_reason,
-            "reward_terms": {name: float(earned[0]) for name, earned in terms.items()},
             "cost": cost,
+            **{part: {name: float(given[0]) for name, given in named.items()} for part, named in parts.items()},
         }
 
 
@@ -268,12 +282,13 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
             for row, text in zip(rows, said, strict=True)
         ]
         over = range(0) if len(rows) == self.num_envs else sorted(set(range(self.num_envs)).difference(rows))
-        rewards, costs, terms = [0.0] * self.num_envs, [0.0] * self.num_envs, self._nothing
+        rewards, costs, parts = [0.0] * self.num_envs, [0.0] * self.num_envs, self._nothing
         if rows:
             dialogues, transcripts = self.dialogues, self._transcripts
             after = advance(self.task, [dialogues[row] for row in rows], texts)
-            for name, earned in after.terms.items():
-                terms[name][rows] = earned
+            for part, named in after.parts.items():
+                for name, given in named.items():
+                    parts[part][name][rows] = given
             for row, dialogue, reward, cost in zip(rows, *after[:3], strict=True):
                 for turn in dialogue.turns[len(dialogues[row].turns) :]:
                     transcripts[row] += "\n" + turn_line(turn)
@@ -281,7 +296,7 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         if over and self.autoreset_mode is AutoresetMode.NEXT_STEP:
             for row in over:
                 self._open(row, begin(self.task, self._next_seed(row)))
-        return self._outcome(rewards, costs, terms)
+        return self._outcome(rewards, costs, parts)
 
     def render(self) -> tuple[str, ...] | None:
         """Return every dialogue as text ("ansi"), or show them ("human")."""
@@ -315,16 +330,17 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         return tuple(self._transcripts), self._infos(self._nothing, [0.0] * self.num_envs)
 
     @property
-    def _nothing(self) -> dict[str, Floats]:
-        return {name: np.zeros(self.num_envs) for name in self.task.reward.terms}
+    def _nothing(self) -> dict[str, dict[str, Floats]]:
+        parts = no_parts(self.task, 0.0)
+        return {part: {name: np.zeros(self.num_envs) for name in parts[part]} for part in PARTS}
 
     def _outcome(
-        self, rewards: list[float], costs: list[float], terms: Mapping[str, Floats]
+        self, rewards: list[float], costs: list[float], parts: Parts
     ) -> tuple[tuple[str, ...], Floats, Bools, Bools, Info]:
         stops = [dialogue.stop_reason for dialogue in self.dialogues]
         truncated = np.array([stop == "max_turns" for stop in stops])
         terminated = np.array([stop != "" for stop in stops]) & ~truncated
-        infos = self._infos(terms, costs)
+        infos = self._infos(parts, costs)
         self._show()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and any(stops):
             infos = self._same_step_reset(np.flatnonzero(terminated | truncated).tolist(), infos)
@@ -337,15 +353,15 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
         for row in rows:
             observations[row] = self._transcripts[row]
             self._open(row, begin(self.task, self._next_seed(row)))
-        terms = {name: final["reward_terms"][name] for name in self.task.reward.terms}
-        earned = {name: np.where(ended, 0.0, values) for name, values in terms.items()}
-        fresh = self._infos(earned, np.where(ended, 0.0, final["cost"]).tolist())
+        given = {part: {name: final[part][name] for name in self._nothing[part]} for part in PARTS}
+        others = {part: {name: np.where(ended, 0.0, v) for name, v in named.items()} for part, named in given.items()}
+        fresh = self._infos(others, np.where(ended, 0.0, final["cost"]).tolist())
         masked = {f"_{name}": ended for name in ("final_obs", "final_info")}
         final_info = {key: ended if key.startswith("_") else value for key, value in final.items()}
-        final_info["reward_terms"] = _masked(terms, ended)
+        final_info |= {part: _masked(named, ended) for part, named in given.items()}
         return {**fresh, "final_obs": observations, "final_info": final_info, **masked}
 
-    def _infos(self, terms: Mapping[str, Floats], costs: list[float]) -> Info:
+    def _infos(self, parts: Parts, costs: list[float]) -> Info:
         held = np.empty(self.num_envs, dtype=object)
         stops = np.empty(self.num_envs, dtype=object)
         held[:] = self.dialogues
@@ -356,8 +372,8 @@ class DialogueVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], Floats]):
             "turn": np.array([dialogue.turn for dialogue in self.dialogues]),
             "success": np.array([dialogue.success for dialogue in self.dialogues]),
             "stop_reason": stops,
-            "reward_terms": _masked(terms, everyone),
             "cost": np.array(costs),
+            **{part: _masked(named, everyone) for part, named in parts.items()},
             **dict.fromkeys(_MASKS, everyone),
         }
 
@@ -439,10 +455,10 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
 
 
 _SETTINGS_OF_MODELS = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric")
-_MASKS = tuple(f"_{name}" for name in ("dialogue", "turn", "success", "stop_reason", "reward_terms", "cost"))
+_MASKS = tuple(f"_{name}" for name in ("dialogue", "turn", "success", "stop_reason", "cost", *PARTS))
 
 
-def _masked(terms: Mapping[str, Floats], mask: Bools) -> Info:
+def _masked(terms: Mapping[str, Any], mask: Bools) -> Info:
     return {**terms, **{f"_{name}": mask for name in terms}}
 
 

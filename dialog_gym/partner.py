@@ -38,7 +38,7 @@ class PartnerTask(Task):
         self.lm = load(lm) if isinstance(lm, str) else lm
         self.sampling = sampling or Sampling(max_tokens=64)
         self.roles, self.max_turns, self.max_chars = task.roles, task.max_turns, task.max_chars
-        self.reward, self.cost = task.reward, task.cost
+        self.reward, self.cost, self.budget, self.signals = task.reward, task.cost, task.budget, task.signals
         self.model_tokens, self.render_hint = task.model_tokens, task.render_hint  # type: ignore[misc]
         self._wording = Wording(task, self.lm)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from dialog_gym.dialogue import Dialogue, Draws, Json, Scenario
@@ -41,6 +42,9 @@ class Task(ABC):
         max_chars: Longest utterance, in characters.
         reward: What the agent earns for its newest turn.
         cost: A constraint, reported in ``info["cost"]`` and not part of the reward; None for 0.
+        budget: Mean cost of an episode that is allowed; None where there is no limit.
+        signals: What is measured for the newest agent turn and neither rewarded nor a cost (the partner's visible
+            affect), reported in ``info["signals"]`` by these names.
     """
 
     roles: tuple[str, str]
@@ -48,6 +52,8 @@ class Task(ABC):
     max_chars: int = 2000
     reward: Reward
     cost: Reward | None = None
+    budget: float | None = None
+    signals: Mapping[str, Reward] = MappingProxyType({})
     model_tokens: ClassVar[tuple[str, ...]] = ()  # tokens of the notation for language models, see ``messages``
     render_hint: ClassVar[str] = ""  # a line under the heading of a rendered dialogue
 
@@ -96,7 +102,7 @@ class Task(ABC):
         return text.strip()
 
     def oracle(self, dialogue: Dialogue) -> str:
-        """Say what the best policy that sees the hidden state would say. Embedded worlds only.
+        """Say what the best policy that sees the hidden state would say. Embedded worlds only (``World``).
 
         Raises:
             NotImplementedError: This task has no oracle.
