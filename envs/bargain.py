@@ -77,15 +77,15 @@ QUALITY: Mapping[str, Mapping[str, tuple[float, float, float]]] = {
 }
 
 ATTRIBUTES = (
-    *(f"style_{style}" for style in STYLES),
-    *(f"reason_{reason}" for reason in ("none", *REASONS)),
+    *(f"style:{style}" for style in STYLES),
+    *(f"reason:{reason}" for reason in ("none", *REASONS)),
     "accept",
     "has_price",
     "price",
-    "price_below_50",
-    "price_50_to_64",
-    "price_66_to_80",
-    "price_above_80",
+    "price_range:below_50",
+    "price_range:50_to_64",
+    "price_range:66_to_80",
+    "price_range:above_80",
 )
 
 

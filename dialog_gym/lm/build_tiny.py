@@ -211,18 +211,30 @@ def transplant(
 
 
 def agreement(names: Sequence[str], got: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
-    """Return the correlation of prices where both name one, and the share of equal styles and of equal reasons.
+    """Return how well ``got`` says again what was ``wanted``, by the names of ``World.attribute_names``.
 
-    The correlation is 0 where there is nothing to correlate: fewer than two such pairs, or always the same price.
+    ``same_<group>``: share of rows with the same member of a group (absent in both counts), or the same yes or no
+    where a number is only ever 0 or 1. ``<name>_correlation``: of any other number, over the rows where both have one;
+    0 where there is nothing to correlate (fewer than two such rows, or always the same number).
+
+    Args:
+        names: Attributes; ``group:value`` is a member of a group, any other is a number.
+        got: Attributes of what was said, (rows, names).
+        wanted: Attributes of what should have been said, (rows, names).
     """
-    both = (got[:, names.index("has_price")] > 0) & (wanted[:, names.index("has_price")] > 0)
-    prices = [numbers[both, names.index("price")] for numbers in (got, wanted)]
-    varied = both.sum() > 1 and all(np.ptp(numbers) > 0 for numbers in prices)
-    figures = {"price_correlation": float(np.corrcoef(*prices)[0, 1]) if varied else 0.0}
-    for group in ("style", "reason"):
-        columns = [i for i, name in enumerate(names) if name.startswith(f"{group}_")]
-        same = got[:, columns].argmax(1) == wanted[:, columns].argmax(1)
-        figures[f"same_{group}"] = float(same.mean())
+    columns: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        columns.setdefault(name.partition(":")[0], []).append(i)
+    figures = {}
+    for group, places in columns.items():
+        said, asked = got[:, places], wanted[:, places]
+        if np.isin(asked, (0, 1)).all() and np.isin(said, (0, 1)).all():
+            figures[f"same_{group}"] = float((said == asked).all(axis=1).mean())
+        else:
+            both = ((said != 0) & (asked != 0))[:, 0]
+            pair = said[both, 0], asked[both, 0]
+            varied = both.sum() > 1 and all(np.ptp(numbers) > 0 for numbers in pair)
+            figures[f"{group}_correlation"] = float(np.corrcoef(*pair)[0, 1]) if varied else 0.0
     return figures
 
 

@@ -236,7 +236,7 @@ def test_attributes_in_either_notation():
     for text in ("please, it looks worn, how about $620", "please, it looks worn, how about <p62>"):
         numbers = dict(zip(ATTRIBUTES, task.attributes(dialogue, "buyer", text).tolist(), strict=True))
         on = {name for name, number in numbers.items() if number == 1}
-        assert on == {"style_polite", "reason_condition", "has_price", "price_50_to_64"}
+        assert on == {"style:polite", "reason:condition", "has_price", "price_range:50_to_64"}
         assert numbers["price"] == pytest.approx(0.62)
     assert task.attributes(dialogue, "buyer", "deal")[ATTRIBUTES.index("accept")] == 1
 

@@ -96,14 +96,26 @@ def test_codes_begin_nearly_free_of_noise():
     assert (log_variance < -3).all()
 
 
-def test_agreement_counts_prices_only_where_both_name_one():
-    names = ("style_a", "style_b", "reason_x", "reason_y", "has_price", "price")
-    wanted = np.array([[1, 0, 1, 0, 1, 0.5], [0, 1, 1, 0, 1, 0.7], [0, 1, 0, 1, 1, 0.9], [1, 0, 1, 0, 0, 0.0]])
+def test_agreement_compares_groups_yes_or_no_and_numbers():
+    names = ("style:a", "style:b", "range:x", "range:y", "has_price", "price")
+    wanted = np.array([[1, 0, 1, 0, 1, 0.5], [0, 1, 1, 0, 1, 0.7], [0, 1, 0, 1, 1, 0.9], [1, 0, 0, 0, 0, 0.0]])
     got = wanted.copy()
     got[0, :2] = 0, 1
     got[2, 4:] = 0, 0
     figures = agreement(names, got, wanted)
-    assert figures == {"price_correlation": pytest.approx(1.0), "same_style": 0.75, "same_reason": 1.0}
+    # Two rows name a price in both, in the same order; a range that is absent in both is the same.
+    assert figures == {
+        "same_style": 0.75,
+        "same_range": 1.0,
+        "same_has_price": 0.75,
+        "price_correlation": pytest.approx(1.0),
+    }
+
+
+def test_agreement_of_numbers_without_variety_is_0():
+    wanted = np.array([[0.5], [0.5], [0.7]])
+    assert agreement(("price",), np.array([[0.4], [0.6], [0.0]]), wanted) == {"price_correlation": 0.0}
+    assert agreement(("price",), np.array([[0.4], [0.0], [0.0]]), wanted) == {"price_correlation": 0.0}
 
 
 def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
