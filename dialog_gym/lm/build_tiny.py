@@ -1,6 +1,6 @@
 """Build the tiny language models that ship with the package, from self-play of the embedded worlds.
 
-``python -m dialog_gym.lm.build_tiny --out FOLDER --worlds bargain`` plays dialogues, learns a tokenizer,
+``python -m dialog_gym.lm.build_tiny --out FOLDER`` plays dialogues of every world, learns a tokenizer,
 trains a small Llama from nothing (``tiny``), then tunes a copy of it together with a prefix map
 (``tiny-steerable``, see ``dialog_gym.lm.tiny_steer``): an action becomes a prefix that says what to say.
 Afterwards the model is frozen, and a planner chooses the actions. All from one seed, in minutes, on one CPU
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,18 +26,20 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dialog_gym.dialogue import Dialogue
-from dialog_gym.env import load_task
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.prefix import SteerMap
 from dialog_gym.lm.state_map import StateMap
 from dialog_gym.lm.tiny_corpus import (
     END,
     PAD,
-    WORLDS,
+    TASKS,
     Chat,
+    Layout,
+    Played,
     befores,
     chat_text,
     encode,
+    load_worlds,
     padded,
     self_play,
     train_tokenizer,
@@ -45,7 +47,7 @@ from dialog_gym.lm.tiny_corpus import (
 from dialog_gym.lm.tiny_steer import ReplyEncoder, train_steer
 from dialog_gym.lm.tiny_training import batches, cosine, step
 from dialog_gym.lm.transformers_lm import TransformersLM
-from dialog_gym.task import Task
+from dialog_gym.world import World
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,10 @@ class Args:
 
     out: Path
     """Folder for ``tiny`` and ``tiny-steerable``."""
-    worlds: tuple[str, ...] = ("bargain",)
+    worlds: tuple[str, ...] = tuple(TASKS)
     """Embedded worlds to play."""
-    dialogues: int = 16_000
-    """Self-played dialogues, over all worlds; each is read from both sides."""
+    dialogues: int = 12_000
+    """Self-played dialogues of each world; each is read from both sides."""
     seed: int = 0
     """Seed of everything."""
     vocabulary: int = 1000
@@ -93,7 +95,7 @@ class Args:
     facts_weight: float = 1.0
     """Weight of telling the facts from the state, in joint tuning."""
     facts_dialogues: int = 2_500
-    """Further dialogues, on which the state map ``facts`` is fitted."""
+    """Further dialogues of each world, on which its state map is fitted."""
     map_hidden: int = 128
     """Hidden units of the prefix map, 0 for a linear one."""
     stages: tuple[str, ...] = ("plain", "steer")
@@ -157,34 +159,30 @@ def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fold
     tokenizer.save_pretrained(folder)
 
 
-def cut(played: Sequence[tuple[Task, Dialogue]]) -> Iterator[tuple[Task, Dialogue, str]]:
+def cut(played: Played) -> Iterator[tuple[World, Dialogue, str]]:
     """Yield each agent turn: task, the dialogue before it, and what was said."""
     for task, whole in played:
         for before, text in zip(befores(whole), whole.texts(whole.roles[0]), strict=True):
             yield task, before, text
 
 
-def said(
-    lm: TransformersLM, contexts: Sequence[tuple[Task, Dialogue]], prefixes: Tensor | None = None
-) -> list[tuple[np.ndarray, bool]]:
+def said(lm: TransformersLM, contexts: Played, prefixes: Tensor | None = None) -> list[tuple[np.ndarray, bool]]:
     """Return what ``lm`` says greedily: its attributes, and whether a partner understands any of it."""
     prompts = [task.messages(before, before.roles[0]) for task, before in contexts]
     replies = lm.generate(prompts, Sampling(), prefixes=prefixes)
     found = []
     for (task, before), reply in zip(contexts, replies, strict=True):
         role, text = before.roles[0], task.utterance(before, reply.text)
-        attributes = task.attributes(before, role, text)  # type: ignore[attr-defined]
-        understood = task.parsed(before.said(role, text))[-1].understood  # type: ignore[attr-defined]
-        found.append((attributes, understood))
+        found.append((task.attributes(before, role, text), task.understood(before.said(role, text))))
     return found
 
 
-def fit_facts(lm: TransformersLM, played: Sequence[tuple[Task, Dialogue]]) -> StateMap:
+def fit_facts(lm: TransformersLM, played: Played) -> StateMap:
     """Return the map that tells the facts of a dialogue from the state of ``lm``."""
     return StateMap.fit(*known(lm, played), lm.fingerprint())
 
 
-def known(lm: TransformersLM, played: Sequence[tuple[Task, Dialogue]]) -> tuple[np.ndarray, np.ndarray]:
+def known(lm: TransformersLM, played: Played) -> tuple[np.ndarray, np.ndarray]:
     """Return the states (last and mean) before each agent turn, and the facts."""
     turns = list(cut(played))
     states = []
@@ -192,22 +190,27 @@ def known(lm: TransformersLM, played: Sequence[tuple[Task, Dialogue]]) -> tuple[
         some = turns[start : start + 64]
         session = lm.session(len(some), mean=True)
         states.append(session.read(range(len(some)), [task.messages(d, d.roles[0]) for task, d, _ in some]))
-    return np.concatenate(states), np.stack([task.facts(d) for task, d, _ in turns])  # type: ignore[attr-defined]
+    return np.concatenate(states), np.stack([task.facts(d) for task, d, _ in turns])
 
 
 def transplant(
-    lm: TransformersLM, steer: SteerMap, encoder: ReplyEncoder, played: Sequence[tuple[Task, Dialogue]]
+    lm: TransformersLM, steer: SteerMap, encoder: ReplyEncoder, layout: Layout, played: Played
 ) -> dict[str, float]:
-    """Encode held-out replies, let the frozen model say their codes in other contexts, and compare."""
+    """Encode held-out replies of one world, let the frozen model say their codes in other contexts, and compare."""
     turns = list(cut(played))
     pairs = [(a, b) for a, b in zip(turns, turns[101:] + turns[:101], strict=True) if a[0] is b[0]][:400]
-    wanted = np.stack([task.attributes(before, before.roles[0], text) for (task, before, text), _ in pairs])  # type: ignore[attr-defined]
+    wanted = np.stack([task.attributes(before, before.roles[0], text) for (task, before, text), _ in pairs])
+    task = pairs[0][0][0]
+    block = layout.attributes[task.world]
+    wide = torch.zeros(len(pairs), len(encoder.mean))
+    wide[:, block] = torch.from_numpy(wanted)
+    own = torch.zeros(wide.shape, dtype=torch.bool)
+    own[:, block] = True
     with torch.no_grad():
-        mean, _ = encoder(torch.from_numpy(wanted))
+        mean, _ = encoder(wide, own)
         prefixes = steer((mean / 2).clamp(-1, 1), torch.zeros(len(mean), 1))
     got = np.stack([told for told, _ in said(lm, [(task, before) for _, (task, before, _) in pairs], prefixes)])
-    names = pairs[0][0][0].attribute_names  # type: ignore[attr-defined]
-    return agreement(names, got, wanted)
+    return agreement(task.attribute_names, got, wanted)
 
 
 def agreement(names: Sequence[str], got: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
@@ -238,19 +241,21 @@ def agreement(names: Sequence[str], got: np.ndarray, wanted: np.ndarray) -> dict
     return figures
 
 
-def write_card(folder: Path, title: str, figures: dict[str, Any], args: Args) -> None:
+def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args) -> None:
     """Write the model card."""
-    lines = [f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in figures.items()]
     settings = json.dumps({name: value for name, value in asdict(args).items() if name != "out"})
+    parts = []
+    for world, told in figures["worlds"].items():
+        lines = "\n".join(f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in told.items())
+        parts.append(f"## {world}\n\n{lines}\n")
     (folder / "README.md").write_text(
-        f"# {title}\n\nA small Llama trained from nothing on {args.dialogues} self-played dialogues of the embedded "
-        f"worlds {', '.join(args.worlds)} (seed {args.seed}); no other data. It speaks both roles, in lower case, "
-        "with prices as one token each (percent of the list price). For tests, demonstrations and research on "
-        "steering; it knows nothing else.\n\nOn held-out dialogues:\n\n" + "\n".join(lines) + "\n\n"
-        "Perplexity is per token, over the system message and both sides' words. Understood: share of greedy "
-        "replies in which the partner finds a price, an agreement, a style or a reason. Price correlation, same "
-        "style and same reason: an encoded reply is said again in another context (transplant). Facts explained: mean "
-        "share of variance that the state map tells of them.\n\n"
+        f"# {title}\n\nA small Llama ({figures['parameters']:,} parameters) trained from nothing on {args.dialogues} "
+        f"self-played dialogues of each of the embedded worlds {', '.join(args.worlds)} (seed {args.seed}); no other "
+        "data. It speaks both roles, in lower case, where one bargains with prices as one token each (percent of the "
+        "list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn held-out "
+        "dialogues:\n\n" + "\n".join(parts) + "\nPerplexity is per token, over the system message and both sides' "
+        "words. Understood: share of greedy replies in which the partner finds a meaning. An encoded reply is said "
+        "again in another context (transplant). Same: share of equal values, correlation: of numbers, there. Facts explained: mean share of variance that the state map tells of them.\n\n"
         f"Built by `python -m dialog_gym.lm.build_tiny` with `{settings}`. Licence: Apache-2.0.\n"
     )
     for file in folder.rglob("*"):
@@ -261,10 +266,13 @@ def build(args: Args) -> dict[str, Any]:
     """Build what ``args.stages`` names; return the figures of the model cards."""
     torch.set_num_threads(1)
     began = time.process_time()
-    tasks = [load_task(task, settings) for world in args.worlds for task, settings in WORLDS[world]]
-    played = self_play(tasks, args.dialogues, args.seed)
-    held_out = self_play(tasks, min(400, args.dialogues), args.seed + 1_000_000)
-    contexts = [(task, before) for task, before, _ in cut(held_out)][:400]
+    worlds = {world: load_worlds([world]) for world in args.worlds}
+    tasks = [task for some in worlds.values() for task in some]
+    layout = Layout.of(tasks)
+    played = [pair for some in worlds.values() for pair in self_play(some, args.dialogues, args.seed)]
+    held_out = {
+        world: self_play(some, min(400, args.dialogues), args.seed + 1_000_000) for world, some in worlds.items()
+    }
     world_tokens = sorted({token for task in tasks for token in task.model_tokens})
     plain, steered = args.out / "tiny", args.out / "tiny-steerable"
     figures: dict[str, Any] = {}
@@ -272,37 +280,42 @@ def build(args: Args) -> dict[str, Any]:
         texts = (chat_text(task.messages(d, role)) for task, d in played for role in d.roles)
         tokenizer = train_tokenizer(texts, world_tokens, args.vocabulary)
         model = new_model(args, tokenizer)
-        train_plain(args, model, encode(played, tokenizer))
+        train_plain(args, model, encode(played, tokenizer, layout))
         save_model(model, tokenizer, plain)
-        figures["tiny"] = _figures(model, plain, encode(held_out, tokenizer), contexts)
+        told = {world: _figures(model, tokenizer, plain, some) for world, some in held_out.items()}
+        figures["tiny"] = {"parameters": model.num_parameters(), "worlds": told}
         write_card(plain, "tiny", figures["tiny"], args)
     if "steer" in args.stages:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(plain)
         model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.float32)
         heavy = tokenizer.convert_tokens_to_ids([f" {token}" for token in world_tokens])
-        steer, encoder = train_steer(args, model, encode(played, tokenizer), heavy)
+        steer, encoder = train_steer(args, model, encode(played, tokenizer, layout), layout, heavy)
         save_model(model, tokenizer, steered)
         lm = TransformersLM.from_pretrained(str(steered))
         steer.bind(lm).save(steered / "steer")
-        facts = fit_facts(lm, self_play(tasks, args.facts_dialogues, args.seed + 2_000_000))
-        facts.save(steered / "facts")
-        figures["tiny-steerable"] = {
-            **_figures(model, steered, encode(held_out, tokenizer), contexts),
-            **transplant(lm, steer, encoder, held_out),
-            "facts_explained": float(facts.explained(*known(lm, held_out)).mean()),
-        }
+        told = {}
+        for world, some in held_out.items():
+            facts = fit_facts(lm, self_play(worlds[world], args.facts_dialogues, args.seed + 2_000_000))
+            facts.save(steered / f"facts-{world}")
+            told[world] = {
+                **_figures(model, tokenizer, steered, some),
+                **transplant(lm, steer, encoder, layout, some),
+                "facts_explained": float(facts.explained(*known(lm, some)).mean()),
+            }
+        figures["tiny-steerable"] = {"parameters": model.num_parameters(), "worlds": told}
         write_card(steered, "tiny-steerable", figures["tiny-steerable"], args)
     return {**figures, "cpu_seconds": time.process_time() - began}
 
 
 def _figures(
-    model: LlamaForCausalLM, folder: Path, test: Sequence[Chat], contexts: Sequence[tuple[Task, Dialogue]]
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, held_out: Played
 ) -> dict[str, float]:
+    layout = Layout.of([held_out[0][0]])
+    contexts = [(task, before) for task, before, _ in cut(held_out)][:400]
     understood = [known for _, known in said(TransformersLM.from_pretrained(str(folder)), contexts)]
     return {
-        "perplexity": perplexity(model, test),
+        "perplexity": perplexity(model, encode(held_out, tokenizer, layout)),
         "understood": float(np.mean(understood)),
-        "parameters": float(model.num_parameters()),
     }
 
 

@@ -61,7 +61,8 @@ class Speaker:
             state: ``"last"``: what ``states`` tells is the last hidden state of the last token; ``"last+mean"``:
                 that, and the mean over all tokens, which knows more of what was said long ago; or the folder or
                 name of a state map, which reads a few numbers off ``"last+mean"`` (``dialog_gym.lm.state_map``).
-                None: the map ``"facts"`` if the model that observes has one, else ``"last+mean"``.
+                ``"facts"`` is the map of the task's own world, ``facts-<world>``. None: that map if the model that
+                observes has it, else ``"last+mean"``.
             observer: The model whose states are observed, or its spec; default ``lm``.
 
         Raises:
@@ -73,7 +74,7 @@ class Speaker:
         self.prefix = _map_for(self.lm, self.observer, prefix)
         self.rows = rows
         self.sampling = sampling or Sampling()
-        self._map = _state_map(self.observer, state)
+        self._map = _state_map(self.observer, state, getattr(task, "world", ""))
         self._mean = state != "last"
         self._speaks = Wording(task, self.lm)
         self.session = self.lm.session(rows, mean=self._mean)
@@ -200,12 +201,13 @@ def _observer(lm: LanguageModel, observer: LanguageModel | str | None) -> Langua
     return found
 
 
-def _state_map(observer: LanguageModel | None, state: str | None) -> StateMap | None:
+def _state_map(observer: LanguageModel | None, state: str | None, world: str) -> StateMap | None:
     if state in ("last", "last+mean") or observer is None:
         return None
+    own = f"facts-{world}"
     if state is None:
-        return load_state_map("facts", observer) if "facts" in own_state_maps(observer) else None
-    return load_state_map(state, observer)
+        return load_state_map(own, observer) if own in own_state_maps(observer) else None
+    return load_state_map(own if state == "facts" else state, observer)
 
 
 def _map_for(lm: LanguageModel, observer: LanguageModel | None, prefix: PrefixMap | str | None) -> PrefixMap | None:

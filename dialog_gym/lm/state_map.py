@@ -112,7 +112,7 @@ class StateMap:
 
 
 def load_state_map(name: str, lm: LanguageModel) -> StateMap:
-    """Return the state map ``name`` for ``lm``: a folder, or one that lies in the model's own folder (``"facts"``).
+    """Return the state map ``name`` for ``lm``: a folder, or one that lies in the folder of the model.
 
     Raises:
         ValueError: There is no such map, or it belongs to another model.

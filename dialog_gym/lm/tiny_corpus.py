@@ -5,9 +5,9 @@ For ``dialog_gym.lm.build_tiny``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,15 +17,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from dialog_gym.dialogue import Dialogue, Draws
-from dialog_gym.task import Task
+from dialog_gym.env import load_task
+from dialog_gym.errors import unknown
+from dialog_gym.world import World
 
-WORLDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+TASKS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "bargain": [
         ("dialog_gym.envs.bargain:Bargain", {"side": "buyer"}),
         ("dialog_gym.envs.bargain:Bargain", {"side": "seller"}),
     ],
 }
-"""The tasks of each world. Each has ``self_play``, ``facts``, ``attributes``, ``attribute_names`` and ``parsed``."""
+"""The tasks of each world: class and settings."""
+Played = Sequence[tuple[World, Dialogue]]
 
 SYSTEM, USER, ASSISTANT, END, PAD = "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 TEMPLATE = (
@@ -36,27 +39,76 @@ TEMPLATE = (
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where each world's numbers stand in rows that have room for those of all worlds.
+
+    Attributes:
+        attributes: Columns of each world's attributes.
+        facts: Columns of each world's facts.
+    """
+
+    attributes: dict[str, slice]
+    facts: dict[str, slice]
+
+    @classmethod
+    def of(cls, tasks: Sequence[World]) -> Layout:
+        """Lay out the worlds of ``tasks``."""
+        by_world = {task.world: task for task in tasks}
+        return cls(
+            _blocks({world: len(task.attribute_names) for world, task in by_world.items()}),
+            _blocks({world: len(task.fact_names) for world, task in by_world.items()}),
+        )
+
+
+def _blocks(sizes: Mapping[str, int]) -> dict[str, slice]:
+    ends = np.cumsum(list(sizes.values())).tolist()
+    return {world: slice(end - size, end) for (world, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def _placed(rows: Sequence[np.ndarray], blocks: Mapping[str, slice], world: str) -> np.ndarray:
+    wide = np.zeros((len(rows), max(block.stop for block in blocks.values())), np.float32)
+    if len(rows):
+        wide[:, blocks[world]] = np.stack(rows)
+    return wide
+
+
+@dataclass(frozen=True)
 class Chat:
     """A dialogue as one role tells it: token ids, and where the agent's replies stand.
 
     Attributes:
+        world: Whose dialogue it is.
         ids: Tokens, system message first.
         replies: First token and the token after the last (the end of turn included) of each reply to steer;
             none where the partner tells.
-        attributes: What each reply says, (replies, attributes).
-        facts: What is known before each reply, (replies, facts).
+        attributes: What each reply says, (replies, attributes of all worlds).
+        facts: What is known before each reply, (replies, facts of all worlds).
     """
 
+    world: str
     ids: list[int]
     replies: list[tuple[int, int]]
     attributes: np.ndarray
     facts: np.ndarray
 
 
-def self_play(tasks: Sequence[Task], count: int, seed: int) -> list[tuple[Task, Dialogue]]:
+def load_worlds(worlds: Sequence[str]) -> list[World]:
+    """Return the tasks of ``worlds``.
+
+    Raises:
+        KeyError: There is no such world; the message names the nearest.
+    """
+    for world in worlds:
+        if world not in TASKS:
+            raise unknown("world", world, TASKS)
+    tasks = [load_task(task, settings) for world in worlds for task, settings in TASKS[world]]
+    return cast(list[World], tasks)
+
+
+def self_play(tasks: Sequence[World], count: int, seed: int) -> list[tuple[World, Dialogue]]:
     """Play ``count`` dialogues, the tasks in turn."""
     return [
-        (task, task.self_play(Draws(seed, "self-play", k)))  # type: ignore[attr-defined]
+        (task, task.self_play(Draws(seed, "self-play", k)))
         for k, task in ((k, tasks[k % len(tasks)]) for k in track(range(count), "play", transient=True))
     ]
 
@@ -99,27 +151,35 @@ def train_tokenizer(texts: Iterator[str], world_tokens: Sequence[str], vocabular
     return fast
 
 
-def encode(played: Sequence[tuple[Task, Dialogue]], tokenizer: PreTrainedTokenizerFast) -> list[Chat]:
+def encode(played: Played, tokenizer: PreTrainedTokenizerFast, layout: Layout) -> list[Chat]:
     """Return the dialogues as token ids, read from both sides."""
     return [
-        encode_chat(task, dialogue, role, tokenizer)
+        encode_chat(task, dialogue, role, tokenizer, layout)
         for task, dialogue in track(played, "encode", transient=True)
         for role in dialogue.roles
     ]
 
 
-def encode_chat(task: Task, dialogue: Dialogue, role: str, tokenizer: PreTrainedTokenizerFast) -> Chat:
+def encode_chat(
+    task: World, dialogue: Dialogue, role: str, tokenizer: PreTrainedTokenizerFast, layout: Layout
+) -> Chat:
     """Return one dialogue as ``role`` tells it."""
     ids = tokenizer(chat_text(task.messages(dialogue, role)), add_special_tokens=False)["input_ids"]
     if role != dialogue.roles[0]:
-        return Chat(ids, [], np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+        return Chat(task.world, ids, [], np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
     opens, ends = (tokenizer.convert_tokens_to_ids(token) for token in (ASSISTANT, END))
     starts = [place + 1 for place, token in enumerate(ids) if token == opens]
     stops = [place + 1 for place, token in enumerate(ids) if token == ends]
-    told = [task.attributes(dialogue, role, text) for text in dialogue.texts(role)]  # type: ignore[attr-defined]
-    known = [task.facts(before) for before in befores(dialogue)]  # type: ignore[attr-defined]
-    replies = list(zip(starts, stops, strict=True))
-    return Chat(ids, replies, np.asarray(told, np.float32), np.asarray(known, np.float32))
+    texts = dialogue.texts(role)
+    told = [task.attributes(before, role, said) for before, said in zip(befores(dialogue), texts, strict=True)]
+    known = [task.facts(before) for before in befores(dialogue)]
+    return Chat(
+        task.world,
+        ids,
+        list(zip(starts, stops, strict=True)),
+        _placed(told, layout.attributes, task.world),
+        _placed(known, layout.facts, task.world),
+    )
 
 
 def befores(whole: Dialogue) -> list[Dialogue]:

@@ -1,10 +1,11 @@
 """Joint tuning of a tiny language model and its prefix map, so that a code says what a reply says.
 
 A conditional variational autoencoder (Kingma and Welling 2014, arXiv:1312.6114; Sohn et al. 2015): an encoder
-sees what a partner would understand of a reply (style, reason, price), its code z becomes a prefix right before
-the reply, and the model must say the reply. The words are left to the model, so that all of the code is
-meaning. Beside it, a linear reading of the state before the reply must tell the facts known by then (the limit,
-the prices named, how probable each type of partner is), so that a planner finds them there.
+sees what a partner would understand of a reply (where one bargains: style, reason, price), its code z becomes a
+prefix right before the reply, and the model must say the reply. The words are left to the model, so that all of the
+code is meaning. Beside it, a linear reading of the state before the reply must tell the facts known by then (the
+limit, the prices named, how probable each type of partner is), so that a planner finds them there. Every world has
+codes of its own kind; the context tells the model which is meant.
 For ``dialog_gym.lm.build_tiny``; the encoder and the reading are used in training only.
 """
 
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from dialog_gym.lm.prefix import SteerMap
-from dialog_gym.lm.tiny_corpus import Chat, padded
+from dialog_gym.lm.tiny_corpus import Chat, Layout, padded
 from dialog_gym.lm.tiny_training import batches, cosine, step
 
 if TYPE_CHECKING:
@@ -34,11 +35,19 @@ class ReplyEncoder(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, attributes: Tensor, size: int, hidden: int = 192) -> None:
-        """Build two hidden layers; ``attributes`` (all replies, attributes) tell how to standardise them."""
+    def __init__(self, attributes: Tensor, own: Tensor, size: int, hidden: int = 192) -> None:
+        """Build two hidden layers.
+
+        Args:
+            attributes: Of all replies, (replies, attributes): they tell how to standardise.
+            own: Which columns are those of the reply's world, the same shape, bool.
+            size: Length of a code.
+            hidden: Units of a hidden layer.
+        """
         super().__init__()
-        self.register_buffer("mean", attributes.mean(0))
-        self.register_buffer("scale", attributes.std(0).clamp_min(1e-3))
+        mean, scale = standard(attributes, own)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
         seen = attributes.shape[1]
         self.net = nn.Sequential(
             nn.Linear(seen, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * size)
@@ -47,11 +56,19 @@ class ReplyEncoder(nn.Module):
         with torch.no_grad():  # codes begin nearly free of noise, or nobody learns to listen
             cast(nn.Linear, self.net[-1]).bias[size:] = -4.0
 
-    def forward(self, attributes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, attributes: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of z, each (B, size)."""
-        known = (attributes - self.mean) / self.scale
+        known = (attributes - self.mean) / self.scale * own
         mean, log_variance = self.net(known).chunk(2, -1)
         return mean + self.skip(known), log_variance.clamp(-8.0, 4.0)
+
+
+def standard(numbers: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (at least 1e-3) of each column over the rows whose ``own`` it is."""
+    count = own.sum(0).clamp_min(1)
+    mean = (numbers * own).sum(0) / count
+    spread = (((numbers - mean) * own).square().sum(0) / count).sqrt()
+    return mean, spread.clamp_min(1e-3)
 
 
 def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -60,7 +77,7 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def train_steer(
-    args: Args, model: LlamaForCausalLM, chats: Sequence[Chat], world_tokens: Sequence[int]
+    args: Args, model: LlamaForCausalLM, chats: Sequence[Chat], layout: Layout, world_tokens: Sequence[int]
 ) -> tuple[SteerMap, ReplyEncoder]:
     """Tune ``model`` together with a prefix map, so that z says what the reply says."""
     generator = torch.Generator().manual_seed(args.seed + 2)
@@ -69,12 +86,10 @@ def train_steer(
     torch.manual_seed(args.seed + 3)
     steer = SteerMap.new(table, args.action_size, args.prefix_tokens, hidden=args.map_hidden, seed=args.seed)
     told = [chat for chat in chats if chat.replies]
-    attributes, facts = (
-        torch.from_numpy(np.concatenate(part)) for part in zip(*[(c.attributes, c.facts) for c in told], strict=True)
-    )
-    encoder = ReplyEncoder(attributes, args.action_size)
-    tell = nn.Linear(2 * args.width, facts.shape[1])
-    centre, spread = facts.mean(0), facts.std(0).clamp_min(1e-3)
+    whole = Replies(told, layout)
+    encoder = ReplyEncoder(whole.attributes, whole.own_attributes, args.action_size)
+    tell = nn.Linear(2 * args.width, whole.facts.shape[1])
+    centre, spread = standard(whole.facts, whole.own_facts)
     groups = [(encoder, 3e-3), (steer, 3e-3), (model, 2e-3), (tell, 3e-3)]
     optimiser = torch.optim.AdamW([{"params": m.parameters(), "lr": lr} for m, lr in groups], weight_decay=0.0)
     plan = list(batches([len(chat.ids) for chat in told], args.steer_batch, args.steer_epochs, rng))
@@ -84,11 +99,13 @@ def train_steer(
     weight[list(world_tokens)] = args.token_weight
     model.train()
     for i, rows in enumerate(track(plan, "tune tiny-steerable")):
-        batch = Branches([told[row] for row in rows], args.prefix_tokens)
-        mean, log_variance = encoder(batch.attributes)
+        some = [told[row] for row in rows]
+        batch, about = Branches(some, args.prefix_tokens), Replies(some, layout)
+        mean, log_variance = encoder(about.attributes, about.own_attributes)
         z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
         reading = batch.read(model, steer.embeddings(z), weight)
-        unknown = F.mse_loss(tell(reading.states), (batch.facts - centre) / spread)
+        missed = (tell(reading.states) - (about.facts - centre) / spread) * about.own_facts
+        unknown = missed.square().sum() / about.own_facts.sum()
         beta = args.beta * min(1.0, i / args.beta_ramp)
         loss = (
             reading.steered
@@ -99,6 +116,29 @@ def train_steer(
         step(loss, parameters, optimiser, schedule)
     model.eval()
     return steer.eval(), encoder.eval()
+
+
+class Replies:
+    """What the replies of some chats say and what was known before them, and which numbers are their world's own.
+
+    Attributes:
+        attributes: (replies, attributes of all worlds).
+        facts: (replies, facts of all worlds).
+        own_attributes: Bool, the shape of ``attributes``.
+        own_facts: Bool, the shape of ``facts``.
+    """
+
+    def __init__(self, chats: Sequence[Chat], layout: Layout) -> None:
+        """Put the replies of ``chats`` (each with at least one) one below the other."""
+        self.attributes = torch.from_numpy(np.concatenate([chat.attributes for chat in chats]))
+        self.facts = torch.from_numpy(np.concatenate([chat.facts for chat in chats]))
+        self.own_attributes = torch.zeros(self.attributes.shape, dtype=torch.bool)
+        self.own_facts = torch.zeros(self.facts.shape, dtype=torch.bool)
+        row = 0
+        for chat in chats:
+            rows = slice(row, row := row + len(chat.replies))
+            self.own_attributes[rows, layout.attributes[chat.world]] = True
+            self.own_facts[rows, layout.facts[chat.world]] = True
 
 
 class Reading(NamedTuple):
@@ -128,11 +168,9 @@ class Branches:
         """Lay out the rows."""
         self.prefix_tokens = prefix_tokens
         self.ids = padded([chat.ids for chat in chats], -100)  # (B, T)
-        self.attributes = torch.from_numpy(np.concatenate([chat.attributes for chat in chats]))
         self.replies = [torch.tensor(chat.ids[start:stop]) for chat in chats for start, stop in chat.replies]
         owner = [row for row, chat in enumerate(chats) for _ in chat.replies]
         leave = [start for chat in chats for start, _ in chat.replies]
-        self.facts = torch.from_numpy(np.concatenate([chat.facts for chat in chats]))
         columns, width = self._columns(owner)
         self._lay_out(owner, leave, columns, width)
         self.owner = torch.tensor(owner)

@@ -12,8 +12,8 @@ from dialog_gym.lm import WEIGHTS
 from dialog_gym.lm.build_tiny import Args, agreement, build
 from dialog_gym.lm.prefix import PrefixMap
 from dialog_gym.lm.state_map import load_state_map
-from dialog_gym.lm.tiny_corpus import befores, encode, self_play
-from dialog_gym.lm.tiny_steer import Branches, ReplyEncoder, kl_to_prior
+from dialog_gym.lm.tiny_corpus import Chat, Layout, befores, encode, load_worlds, self_play
+from dialog_gym.lm.tiny_steer import Branches, Replies, ReplyEncoder, kl_to_prior, standard
 from dialog_gym.lm.transformers_lm import TransformersLM
 
 TASK = Bargain()
@@ -27,7 +27,7 @@ def lm():
 
 @pytest.fixture(scope="module")
 def chats(lm):
-    return [chat for chat in encode(PLAYED, lm.tokenizer) if chat.replies]
+    return [chat for chat in encode(PLAYED, lm.tokenizer, Layout.of([TASK])) if chat.replies]
 
 
 def test_a_chat_has_its_replies_and_what_was_known_before_each(lm, chats):
@@ -91,7 +91,8 @@ def test_the_divergence_is_that_of_torch():
 
 def test_codes_begin_nearly_free_of_noise():
     attributes = torch.rand(50, 7, generator=torch.Generator().manual_seed(3))
-    _, log_variance = ReplyEncoder(attributes, 4)(attributes)
+    own = torch.ones_like(attributes, dtype=torch.bool)
+    _, log_variance = ReplyEncoder(attributes, own, 4)(attributes, own)
     assert log_variance.shape == (50, 4)
     assert (log_variance < -3).all()
 
@@ -118,19 +119,53 @@ def test_agreement_of_numbers_without_variety_is_0():
     assert agreement(("price",), np.array([[0.4], [0.0], [0.0]]), wanted) == {"price_correlation": 0.0}
 
 
+def test_every_world_has_columns_of_its_own():
+    layout = Layout({"a": slice(0, 2), "b": slice(2, 5)}, {"a": slice(0, 1), "b": slice(1, 2)})
+    wide = [np.zeros((n, 5), np.float32) for n in (2, 1)]
+    wide[0][:, :2], wide[1][:, 2:] = [[1, 5], [3, 5]], [[7, 8, 9]]
+    chats = [
+        Chat("a", [], [(0, 1)] * 2, wide[0], np.zeros((2, 2), np.float32)),
+        Chat("b", [], [(0, 1)], wide[1], np.zeros((1, 2), np.float32)),
+    ]
+    replies = Replies(chats, layout)
+    assert replies.own_attributes.tolist() == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
+    assert replies.own_facts.tolist() == [[1, 0], [1, 0], [0, 1]]
+    mean, scale = standard(replies.attributes, replies.own_attributes)
+    assert mean.tolist() == [2, 5, 7, 8, 9]
+    assert scale.tolist() == pytest.approx([1, 1e-3, 1e-3, 1e-3, 1e-3])
+
+
+def test_an_encoder_does_not_see_the_columns_of_other_worlds():
+    attributes = torch.rand(9, 5, generator=torch.Generator().manual_seed(3))
+    own = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 1, 1], [0, 0, 1, 1, 1]] * 3, dtype=torch.bool)
+    encoder = ReplyEncoder(attributes, own, 4)
+    changed = torch.where(own, attributes, attributes + 7)
+    assert torch.equal(encoder(attributes, own)[0], encoder(changed, own)[0])
+
+
+def test_unknown_worlds_are_refused():
+    with pytest.raises(KeyError, match="bargain"):
+        load_worlds(["bargian"])
+
+
 def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
-    few = Args(tmp_path / "a", dialogues=64, facts_dialogues=60, batch=16, steer_batch=16, vocabulary=400)
+    few = Args(
+        tmp_path / "a", ("bargain",), dialogues=64, facts_dialogues=60, batch=16, steer_batch=16, vocabulary=400
+    )
     args = replace(few, width=32, layers=1, heads=2, seed=3)
     figures = build(args)
     again = build(replace(args, out=tmp_path / "b"))
     assert {**figures, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
     for name in ("tiny", "tiny-steerable"):
         assert TransformersLM.from_pretrained(tmp_path / "a" / name).hidden_size == 32
-        assert f"perplexity: {figures[name]['perplexity']:.3f}" in (tmp_path / "a" / name / "README.md").read_text()
+        assert (
+            f"perplexity: {figures[name]['worlds']['bargain']['perplexity']:.3f}"
+            in (tmp_path / "a" / name / "README.md").read_text()
+        )
         assert (tmp_path / "a" / name / "model.safetensors").read_bytes() == (
             tmp_path / "b" / name / "model.safetensors"
         ).read_bytes()
     steerable = TransformersLM.from_pretrained(tmp_path / "a" / "tiny-steerable")
     steer = PrefixMap.load(tmp_path / "a" / "tiny-steerable" / "steer", steerable)
-    assert load_state_map("facts", steerable).weight.shape == (64, 13)
+    assert load_state_map("facts-bargain", steerable).weight.shape == (64, 13)
     assert steer(np.zeros((2, 16), np.float32), np.zeros((2, 32), np.float32)).shape == (2, 2, 32)

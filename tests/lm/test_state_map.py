@@ -87,7 +87,7 @@ def test_a_damaged_map_is_refused(tmp_path):
 
 
 def test_unknown_maps_are_refused_with_what_there_is(shipped):
-    assert own_state_maps(shipped) == ["facts"]
+    assert own_state_maps(shipped) == ["facts-bargain"]
     with pytest.raises(ValueError, match=r"comes with language model 'tiny-steerable' \(facts\), got 'fact'"):
         load_state_map("fact", shipped)
 
@@ -106,7 +106,7 @@ def test_a_speaker_observes_through_the_map_of_its_model_unless_told_otherwise(s
         "last+mean": (6, 2 * width),
     }
     assert np.array_equal(states[None], states["facts"])
-    assert np.allclose(states["facts"], load_state_map("facts", shipped)(states["last+mean"]), atol=1e-5)
+    assert np.allclose(states["facts"], load_state_map("facts-bargain", shipped)(states["last+mean"]), atol=1e-5)
     assert Speaker(task, load("tiny"), state=None).state_size == 2 * load("tiny").hidden_size
 
 
