@@ -78,6 +78,10 @@ class PartnerTask(Task):
         """Return what follows from the partner's ``text``."""
         return self.task.heard(dialogue, text)
 
+    def contradicts(self, dialogue: Dialogue) -> bool | None:
+        """Return whether the model's newest turn contradicts the scenario, as far as the task knows."""
+        return self.task.contradicts(dialogue)
+
     def messages(self, dialogue: Dialogue, role: str) -> list[dict[str, str]]:
         """Return the chat a language model continues, in the task's notation."""
         return self.task.messages(dialogue, role)

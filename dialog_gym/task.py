@@ -85,6 +85,14 @@ class Task(ABC):
         """
         return Reply(text)
 
+    def contradicts(self, dialogue: Dialogue) -> bool | None:
+        """Return whether the partner's newest turn contradicts its scenario or what it said before; None: not known.
+
+        Counted in the report on a partner (``dialog_gym.partner_report``), above all of a language model in its place.
+        Override it where the words can be checked: a price beyond the partner's limit, a fact that it takes back.
+        """
+        return None
+
     def opening(self, dialogue: Dialogue) -> Dialogue:
         """Return ``dialogue`` (no turns yet) as the agent finds it: initial state, perhaps a greeting."""
         return dialogue

@@ -40,7 +40,7 @@ History: v0, the first version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +52,8 @@ from dialog_gym.envs import bargain_language as language
 from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, agrees_at, render_price, understand
 from dialog_gym.envs.bargain_listings import Listing, generated, in_split, listing_title, read_listings
 from dialog_gym.rewards.base import Reward
-from dialog_gym.task import Reply, Task
+from dialog_gym.task import Reply
+from dialog_gym.world import World
 
 TYPES = ("warm", "tough", "analyst")
 RIGHT_STYLE = {"warm": "polite", "tough": "firm", "analyst": "neutral"}
@@ -86,6 +87,15 @@ ATTRIBUTES = (
     "price_range:50_to_64",
     "price_range:66_to_80",
     "price_range:above_80",
+)
+FACTS = (
+    *(f"believed_{kind}" for kind in TYPES),
+    "limit",
+    "asked",
+    "offered",
+    "has_offered",
+    "turn",
+    *(f"gave_{reason}" for reason in REASONS),
 )
 
 
@@ -127,7 +137,7 @@ def utility(dialogue: Dialogue) -> float:
     return min(max(share, 0.0), 1.0)
 
 
-class Bargain(Task):
+class Bargain(World):
     """Bargaining over one item; see the module for the rules.
 
     Args:
@@ -138,8 +148,10 @@ class Bargain(Task):
     """
 
     reward = DealValue()
+    world = "bargain"
     render_hint = "prices count in steps of 2% of the list price"
     attribute_names = ATTRIBUTES
+    fact_names = FACTS
     model_tokens = tuple(f"<p{price}>" for price in range(language.LOWEST, language.HIGHEST + 1, STEP))
 
     def __init__(
@@ -227,7 +239,7 @@ class Bargain(Task):
         hidden, state = dialogue.scenario.hidden, dialogue.state
         act = understand(dialogue.turns[-1].text, hidden["list_price"])
         price = state["ask"] if act.accept else act.price
-        if price is not None and self._gain(hidden, price) <= self._gain(hidden, state["ask"]):
+        if price is not None and self.gain(hidden, price) <= self.gain(hidden, state["ask"]):
             return self._closed(dialogue, price)
         return Reply("", None, "left") if act.quit else None
 
@@ -244,11 +256,11 @@ class Bargain(Task):
         if act.quit:
             return Reply(text, None, "left")
         ask = dialogue.state["ask"] if act.price is None else act.price
-        offer = self._gain(hidden, offers[-1]) if offers else None
+        offer = self.gain(hidden, offers[-1]) if offers else None
         return Reply(text, {**dialogue.state, "ask": ask, "offer": offer})
 
     def _closed(self, dialogue: Dialogue, price: int, text: str = "") -> Reply:
-        gain = self._gain(dialogue.scenario.hidden, price)
+        gain = self.gain(dialogue.scenario.hidden, price)
         return Reply(text, {**dialogue.state, "price": price}, "deal", gain > 0)
 
     # --- the partner ---------------------------------------------------------------------------
@@ -266,7 +278,7 @@ class Bargain(Task):
             return self._deal(dialogue, state["ask"], words)
         after = dict(state)
         reaction = self._hear(hidden, after, act, 0.7 + 0.6 * (chance & 0xFFFF) / 0x10000)
-        if act.price is not None and self._gain(hidden, act.price) <= after["willing"]:
+        if act.price is not None and self.gain(hidden, act.price) <= after["willing"]:
             return self._deal(dialogue, act.price, words)
         partner = self.roles[1]
         if act.quit or after["patience"] <= 0 or dialogue.turn >= hidden["deadline"]:
@@ -280,7 +292,7 @@ class Bargain(Task):
         money = render_price(price, dialogue.scenario.hidden["list_price"])
         return self._closed(dialogue, price, language.close(money, words))
 
-    def _gain(self, hidden: Mapping[str, Any], price: int) -> int:
+    def gain(self, hidden: Mapping[str, Any], price: int) -> int:
         """Return what ``price`` leaves the agent, in percent of the list price."""
         gain: int = self._sign * (hidden["agent_limit"] - price)
         return gain
@@ -288,9 +300,9 @@ class Bargain(Task):
     def _hear(self, hidden: Mapping[str, Any], state: dict[str, Any], act: Act, luck: float) -> str:
         """Update willingness, patience, offer and reasons in ``state``; return the kind of reaction."""
         zone = abs(hidden["agent_limit"] - hidden["partner_limit"])
-        demand = None if act.price is None else self._gain(hidden, act.price)
+        demand = None if act.price is None else self.gain(hidden, act.price)
         willing: float = state["willing"]
-        reaction, weight, patience = _pressure(demand, state["offer"], willing, zone)
+        reaction, weight, patience = pressure(demand, state["offer"], willing, zone)
         heard: list[str] = state["heard"]
         reason = 0 if not act.reason else 2 if act.reason in heard else 1
         quality = QUALITY[state["type"]][act.style][reason]
@@ -311,7 +323,7 @@ class Bargain(Task):
         """Let the price asked trail the willingness if that ``moved``, and perhaps the type change."""
         zone = abs(hidden["agent_limit"] - hidden["partner_limit"])
         gap = zone * (0.15 + 0.2 * (chance & 0xFF) / 0x100)
-        asked = self._gain(hidden, state["ask"])
+        asked = self.gain(hidden, state["ask"])
         better = int((state["willing"] - gap) // STEP) * STEP
         if moved and better > asked:
             state["ask"] = hidden["agent_limit"] - self._sign * better
@@ -368,6 +380,24 @@ class Bargain(Task):
         list_price = dialogue.scenario.hidden["list_price"]
         return [understand(text, list_price) for text in dialogue.texts(dialogue.roles[0])]
 
+    def understood(self, dialogue: Dialogue) -> bool:
+        """Return whether the newest agent turn has a price, an agreement, a style or a reason."""
+        acts = self.parsed(dialogue)
+        return bool(acts) and acts[-1].understood
+
+    def contradicts(self, dialogue: Dialogue) -> bool:
+        """Return whether the partner's newest turn breaks its limit, or takes back the best price it has asked."""
+        hidden, partner = dialogue.scenario.hidden, dialogue.roles[1]
+        if not dialogue.turns or dialogue.turns[-1].role != partner:
+            return False
+        gains = [self.gain(hidden, hidden["ask"])]
+        for text in dialogue.texts(partner):
+            price = understand(text, hidden["list_price"]).price
+            gains += [] if price is None else [self.gain(hidden, price)]
+        if dialogue.stop_reason == "deal":  # then it repeats the agent's price, which may well be worse than its own
+            return self.gain(hidden, dialogue.state["price"]) > self.gain(hidden, hidden["partner_limit"])
+        return gains[-1] > self.gain(hidden, hidden["partner_limit"]) or gains[-1] < max(gains)
+
     # --- policies ------------------------------------------------------------------------------
 
     def oracle(self, dialogue: Dialogue) -> str:
@@ -376,6 +406,18 @@ class Bargain(Task):
 
         return oracle(self, dialogue)
 
+    def value(self, dialogue: Dialogue) -> float:
+        """Return the expected reward still to come while the oracle speaks."""
+        from dialog_gym.envs.bargain_oracle import value
+
+        return value(self, dialogue)
+
+    def policies(self) -> Mapping[str, Callable[[Dialogue], str]]:
+        """Return the scripted policies of the table that ``python -m dialog_gym.envs.bargain`` prints, by name."""
+        from dialog_gym.envs.bargain_policies import by_name
+
+        return by_name(self)
+
     def self_play(self, draws: Draws) -> Dialogue:
         """Return a finished dialogue of an agent of mixed quality, to train language models on."""
         from dialog_gym.envs.bargain_policies import self_play
@@ -383,7 +425,8 @@ class Bargain(Task):
         return self_play(self, draws)
 
 
-def _pressure(demand: int | None, last: int | None, willing: float, zone: int) -> Pressure:
+def pressure(demand: int | None, last: int | None, willing: float, zone: int) -> Pressure:
+    """Return what asking for ``demand`` (None: no price named) does to a partner who was asked for ``last`` before."""
     if demand is None:
         return Pressure("stall", IDLE, 1)
     if demand > ABSURD * zone + STEP:

@@ -10,6 +10,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,24 +19,13 @@ import numpy.typing as npt
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
 from dialog_gym.envs import bargain_phrases as phrases
-from dialog_gym.envs.bargain import (
-    ABSURD,
-    DISCOUNT,
-    GAIN,
-    QUALITY,
-    REACH,
-    RIGHT_STYLE,
-    SWITCH,
-    TYPES,
-    WRONG_CUE,
-    Bargain,
-)
+from dialog_gym.envs.bargain import QUALITY, RIGHT_STYLE, SWITCH, TYPES, WRONG_CUE, Bargain
 from dialog_gym.envs.bargain_language import REASONS, STEP, STYLES, Act, on_grid, say, understand
+from dialog_gym.envs.bargain_oracle import demand, standing
 
 Policy = Callable[[Bargain, Dialogue, Draws], Act]
 
 SKILL = 0.35  # largest share of turns that self-play says rightly; the rest is the speaker's free choice
-UNLUCKY = 0.75  # of the mean gain: reached in more than 9 turns of 10
 
 
 def _sign(task: Bargain) -> int:
@@ -67,34 +57,11 @@ def _manner(kind: str, used: Sequence[str]) -> tuple[str, str]:
 
 def oracle_act(task: Bargain, dialogue: Dialogue, _: Draws | None = None) -> Act:
     """Return what a planner that knows the partner's state and limit, but not its luck, does."""
-    hidden, state = dialogue.scenario.hidden, dialogue.state
-    style, reason = _manner(state["type"], state["heard"])
-    zone = abs(hidden["agent_limit"] - hidden["partner_limit"])
-    asked = _sign(task) * (hidden["agent_limit"] - state["ask"])
-    left = min(state["patience"], hidden["deadline"] - dialogue.turn, task.max_turns - dialogue.turn)
-    wait, demand = _best_wait(state["willing"], zone, state["offer"], max(left, 1))
-    if wait == 0:
-        if asked >= demand:
-            return Act(accept=True, style=style, reason=reason)
-        return _offer(task, dialogue, demand, style, reason)
-    high = ABSURD * zone if state["offer"] is None else state["offer"] - STEP
-    return _offer(task, dialogue, min(high, zone), style, reason)
-
-
-def _best_wait(willing: float, zone: int, last: int | None, left: int) -> tuple[int, int]:
-    """Return after how many more turns to close, and the demand that would close now."""
-    best, wait, now = -1.0, 0, 0
-    for turns in range(left):
-        reached = min(willing + UNLUCKY * GAIN * (REACH * zone - willing), zone)
-        demand = int(max(reached, 0) // STEP) * STEP
-        if last is not None and last - STEP * (turns + 1) < demand:
-            demand = max(min(demand, last - STEP * (turns + 1)), 0)
-        if turns == 0:
-            now = demand
-        if demand * DISCOUNT**turns > best + 1e-9:
-            best, wait = demand * DISCOUNT**turns, turns
-        willing = min(willing + GAIN * (REACH * zone - willing), zone)
-    return wait, now
+    style, reason = _manner(dialogue.state["type"], dialogue.state["heard"])
+    asks = demand(standing(task, dialogue))
+    if asks is None:
+        return Act(accept=True, style=style, reason=reason)
+    return _offer(task, dialogue, asks, style, reason)
 
 
 def oracle(task: Bargain, dialogue: Dialogue) -> str:
@@ -309,9 +276,7 @@ def play(task: Bargain, policy: Policy, seed: int) -> tuple[Dialogue, float]:
     """Return the finished dialogue of ``policy`` under ``seed``, and its return."""
     dialogue, earned = begin(task, seed), 0.0
     while not dialogue.stop_reason:
-        draws = dialogue.draws("agent")
-        text = speak(task, dialogue, policy(task, dialogue, draws), draws)
-        (dialogue,), (reward,), *_ = advance(task, [dialogue], [text])
+        (dialogue,), (reward,), *_ = advance(task, [dialogue], [_spoken(task, policy, dialogue)])
         earned += reward
     return dialogue, earned
 
@@ -353,30 +318,42 @@ def _mixed(task: Bargain, dialogue: Dialogue, draws: Draws, skill: float, start:
     return _offer(task, dialogue, max(demand, 0), style, reason)
 
 
-TABLE: dict[str, Policy] = {
-    "oracle (knows type and limit)": oracle_act,
-    "infers the type, tuned prices": inferring(),
-    "right style and reason, random price": random_price,
-    "constant polite, tuned prices": constant("polite", False),
-    "constant polite and reason, tuned prices": constant("polite", True, TUNED_BOTH),
-    "constant firm, tuned prices": constant("firm", False),
-    "constant firm and reason, tuned prices": constant("firm", True, TUNED_BOTH),
-    "constant reason, tuned prices": constant("neutral", True, TUNED_REASON),
-    "random style and reason, oracle price": random_style,
-    "random style, reason and price": random_act,
-    "knows the type, no price 3 turns, then accept": stall(3, True),
-    "bland, no price 3 turns, then accept": stall(3, False),
-    "knows the type, one price 3 turns, then accept": stall_high(3, True),
-    "polite, one price 3 turns, then accept": stall_high(3, False),
-    "wrong style, oracle price": wrong_style,
-    "accept the first price": accept_first,
+TABLE: dict[str, tuple[str, Policy]] = {
+    "oracle": ("knows type and limit", oracle_act),
+    "infers": ("infers the type, tuned prices", inferring()),
+    "random-price": ("right style and reason, random price", random_price),
+    "constant": ("polite and reason, tuned prices", constant("polite", True, TUNED_BOTH)),
+    "constant-polite": ("polite, tuned prices", constant("polite", False)),
+    "constant-firm": ("firm, tuned prices", constant("firm", False)),
+    "constant-firm-reason": ("firm and reason, tuned prices", constant("firm", True, TUNED_BOTH)),
+    "constant-reason": ("reason, tuned prices", constant("neutral", True, TUNED_REASON)),
+    "random-style": ("random style and reason, oracle price", random_style),
+    "random": ("random style, reason and price", random_act),
+    "knowing-stall": ("knows the type, no price 3 turns, then accept", stall(3, True)),
+    "bland-stall": ("bland, no price 3 turns, then accept", stall(3, False)),
+    "knowing-repeat": ("knows the type, one price 3 turns, then accept", stall_high(3, True)),
+    "polite-repeat": ("polite, one price 3 turns, then accept", stall_high(3, False)),
+    "wrong-style": ("wrong style, oracle price", wrong_style),
+    "accept-first": ("accept the first price", accept_first),
 }
+"""What a policy does, and the policy, by name. ``constant`` is the best of those that never change their manner."""
+
+
+def by_name(task: Bargain) -> dict[str, Callable[[Dialogue], str]]:
+    """Return every scripted policy as a function of the dialogue alone; the oracle says what ``oracle`` says."""
+    spoken = {name: partial(_spoken, task, policy) for name, (_, policy) in TABLE.items()}
+    return {**spoken, "oracle": partial(oracle, task)}
+
+
+def _spoken(task: Bargain, policy: Policy, dialogue: Dialogue) -> str:
+    draws = dialogue.draws("agent")
+    return speak(task, dialogue, policy(task, dialogue, draws), draws)
 
 
 def table(task: Bargain, episodes: int, first_seed: int = 0) -> dict[str, tuple[float, float]]:
     """Return mean return and standard error of every scripted policy on the same seeds."""
     seeds = range(first_seed, first_seed + episodes)
-    return {name: mean_return(task, policy, seeds) for name, policy in TABLE.items()}
+    return {name: mean_return(task, policy, seeds) for name, (_, policy) in TABLE.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -391,4 +368,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     task = Bargain(options.side, options.scenarios, options.split)
     print(f"Bargain-v0, {options.side}, {options.episodes} episodes, seeds from {options.seed}")  # noqa: T201
     for name, (mean, error) in table(task, options.episodes, options.seed).items():
-        print(f"{name:<47} {mean:6.3f} ± {error:.3f}")  # noqa: T201
+        print(f"{name:<21} {TABLE[name][0]:<47} {mean:6.3f} ± {error:.3f}")  # noqa: T201

@@ -399,7 +399,7 @@ class TestBadInput:
             EmbeddingObservation(DialogueEnv(GuessTask()), deaf)
 
     def test_an_unknown_state(self):
-        with pytest.raises(ValueError, match=r"state must be 'last', 'last\+mean', .*\(facts\), got 'first'"):
+        with pytest.raises(ValueError, match=r"state must be 'last', 'last\+mean', .*\(facts-bargain\), got 'first'"):
             gym.make(PREFIX_ID, state="first")
 
     def test_too_few_rows(self):

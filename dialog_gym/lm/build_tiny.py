@@ -255,7 +255,8 @@ def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args)
         "list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn held-out "
         "dialogues:\n\n" + "\n".join(parts) + "\nPerplexity is per token, over the system message and both sides' "
         "words. Understood: share of greedy replies in which the partner finds a meaning. An encoded reply is said "
-        "again in another context (transplant). Same: share of equal values, correlation: of numbers, there. Facts explained: mean share of variance that the state map tells of them.\n\n"
+        "again in another context (transplant). Same: share of equal values, correlation: of numbers, there. "
+        "Facts explained: mean share of variance that the state map tells of them.\n\n"
         f"Built by `python -m dialog_gym.lm.build_tiny` with `{settings}`. Licence: Apache-2.0.\n"
     )
     for file in folder.rglob("*"):

@@ -149,19 +149,15 @@ def test_unknown_worlds_are_refused():
 
 
 def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
-    few = Args(
-        tmp_path / "a", ("bargain",), dialogues=64, facts_dialogues=60, batch=16, steer_batch=16, vocabulary=400
-    )
-    args = replace(few, width=32, layers=1, heads=2, seed=3)
+    few = Args(tmp_path / "a", ("bargain",), dialogues=64, facts_dialogues=60, vocabulary=400)
+    args = replace(few, batch=16, steer_batch=16, width=32, layers=1, heads=2, seed=3)
     figures = build(args)
     again = build(replace(args, out=tmp_path / "b"))
     assert {**figures, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
     for name in ("tiny", "tiny-steerable"):
         assert TransformersLM.from_pretrained(tmp_path / "a" / name).hidden_size == 32
-        assert (
-            f"perplexity: {figures[name]['worlds']['bargain']['perplexity']:.3f}"
-            in (tmp_path / "a" / name / "README.md").read_text()
-        )
+        perplexity = figures[name]["worlds"]["bargain"]["perplexity"]
+        assert f"perplexity: {perplexity:.3f}" in (tmp_path / "a" / name / "README.md").read_text()
         assert (tmp_path / "a" / name / "model.safetensors").read_bytes() == (
             tmp_path / "b" / name / "model.safetensors"
         ).read_bytes()
