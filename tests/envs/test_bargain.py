@@ -1,6 +1,7 @@
 import gzip
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +263,7 @@ def test_what_how_and_when_all_matter(side):
             assert value < 0.5, name
     for name in ("bland-stall", "polite-repeat", "knowing-stall"):
         assert mean[name] < 0.25, name
-    assert mean["constant"] == max(value for name, value in mean.items() if name.startswith("constant"))
+    assert mean["constant"] > max(value for name, value in mean.items() if name.startswith("constant")) - 0.03
     assert mean["wrong-style"] < 0.02
     assert mean["accept-first"] == 0
 
@@ -313,6 +314,125 @@ def test_the_table_is_printed(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Bargain-v0, seller, 3 episodes, seeds from 0"
     assert len(lines) == 1 + len(TABLE)
+
+
+def test_every_policy_is_named_and_speaks_from_the_dialogue_alone():
+    task, dialogue = Bargain("seller"), begin(Bargain("seller"), 4)
+    policies = task.policies()
+    assert {"oracle", "infers", "constant", "random"} <= set(policies) == set(TABLE)
+    assert policies["oracle"](dialogue) == task.oracle(dialogue)
+    for policy in policies.values():
+        assert policy(dialogue) == policy(Dialogue.from_json(dialogue.to_json())) != ""
+
+
+# --- what a world tells --------------------------------------------------------------------------
+
+
+def test_names_of_attributes_and_facts():
+    task, dialogue = made()
+    assert len(task.attribute_names) == len(task.attributes(dialogue, "buyer", "hi")) == 16
+    groups = [name.partition(":")[0] for name in task.attribute_names]
+    assert [groups.count(group) for group in ("style", "reason", "price_range")] == [3, 6, 4]
+    after, _ = step(task, dialogue, "please, it looks worn, how about $620")
+    known = dict(zip(task.fact_names, task.facts(after).tolist(), strict=True))
+    assert known["limit"] == pytest.approx(0.9)
+    assert known["offered"] == pytest.approx(0.28)
+    assert (known["has_offered"], known["turn"]) == (1.0, pytest.approx(1 / 8))
+    assert [known[f"gave_{reason}"] for reason in REASONS] == [reason == "condition" for reason in REASONS]
+    assert known["believed_warm"] > 0.5
+
+
+def test_understood_looks_at_the_newest_turn_of_the_agent():
+    task, dialogue = made()
+    assert not task.understood(dialogue)
+    said, _ = step(task, dialogue, "please, $620")
+    assert task.understood(said)
+    assert not task.understood(step(task, said, "blah")[0])
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_scripted_partner_never_contradicts_itself(side):
+    task = Bargain(side)
+    for seed in range(150):
+        dialogue = begin(task, seed)
+        while not dialogue.stop_reason:
+            text = speak(task, dialogue, random_act(task, dialogue, dialogue.draws("a")), dialogue.draws("b"))
+            dialogue, _ = step(task, dialogue, text)
+            assert task.contradicts(dialogue) is False, dialogue.turns
+
+
+@pytest.mark.parametrize(
+    ("said", "broken"),
+    [
+        (["I can do $800"], False),
+        (["I can do $580"], True),  # the seller's limit is $600
+        (["I can do $800", "make it $860"], True),
+        (["I can do $800", "$800 it is, no less"], False),
+        (["lovely weather"], False),
+        ([], False),
+    ],
+)
+def test_a_price_beyond_the_limit_and_one_taken_back_are_contradictions(said, broken):
+    task, dialogue = made()
+    for text in said:
+        dialogue = dialogue.said("buyer", "hm").said("seller", text)
+    assert task.contradicts(dialogue) is broken
+
+
+def test_a_deal_beyond_the_limit_is_a_contradiction():
+    task, dialogue = made()
+    asked = dialogue.said("buyer", "$560?")
+    closed = task.heard(asked, "deal!")
+    assert closed.stop_reason == "deal"
+    ended = Dialogue(asked.scenario, asked.roles, 0, asked.said("seller", "deal!").turns, closed.state, "deal")
+    assert task.contradicts(ended)
+
+
+CANDIDATES = ("oracle", "infers", "random", "constant", "random-price")
+
+
+def branches(task, states, plays):
+    """Return the world's and the Monte-Carlo worth of utterances in random states, both (states, candidates)."""
+    told, played = np.zeros((2, states, len(CANDIDATES)))
+    for k in range(states):
+        dialogue = begin(task, k)
+        for _ in range(k % 4):  # states of an agent that is good only sometimes
+            policy = oracle_act if dialogue.draws("mix").uniform() < 0.4 else random_act
+            after, _ = step(task, dialogue, speak(task, dialogue, policy(task, dialogue, dialogue.draws("a")),
+                                                  dialogue.draws("b")))  # fmt: skip
+            if after.stop_reason:
+                break
+            dialogue = after
+        for j, name in enumerate(CANDIDATES):
+            text = task.policies()[name](dialogue)
+            for play_ in range(plays):
+                after, reward = step(task, replace(dialogue, seed=10**6 + play_), text)
+                told[k, j] += (reward + task.value(after)) / plays
+                while not after.stop_reason:
+                    after, more = step(task, after, task.oracle(after))
+                    reward += more
+                played[k, j] += reward / plays
+    return told, played
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_value_agrees_with_playing_it_out(side):
+    told, played = branches(Bargain(side), states=30, plays=16)
+    centred = [worth - worth.mean(axis=1, keepdims=True) for worth in (told, played)]
+    assert np.corrcoef(told.ravel(), played.ravel())[0, 1] > 0.95
+    assert np.corrcoef(centred[0].ravel(), centred[1].ravel())[0, 1] > 0.95
+    assert abs(told.mean() - played.mean()) < 0.02
+
+
+def test_value_by_hand():
+    task, dialogue = made(patience=1)  # one turn left: warm, zone 30, nothing gained yet
+    # 0.75 of the mean gain, 0.75 * 0.6 * 39 = 17.55, is asked for as 16: luck of 16 / 23.4 = 0.684 does, 0.7 comes.
+    assert task.value(dialogue) == pytest.approx(16 / 30)
+    state = {**dialogue.state, "offer": 30, "willing": 20.0}
+    later = Dialogue(dialogue.scenario, dialogue.roles, 3, (), state, turn=2)
+    # 20 + 0.45 * 19 = 28.55 -> 28; luck of 8 / 11.4 = 0.7018 is missed by 0.0018 / 0.6.
+    assert task.value(later) == pytest.approx(28 / 30 * (1 - (8 / 11.4 - 0.7) / 0.6) * 0.95**2)
+    assert task.value(Dialogue(dialogue.scenario, dialogue.roles, 3, (), state, "deal")) == 0
 
 
 # --- settings and listings ---------------------------------------------------------------------
