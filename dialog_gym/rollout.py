@@ -13,11 +13,15 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from dialog_gym.dialogue import Dialogue
 
 Floats = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
+Named = Mapping[str, tuple[float, ...]]
+"""One number per agent turn, by name."""
 
 
 class Policy(Protocol):
@@ -36,12 +40,24 @@ class Episode:
         dialogue: The dialogue as it ended.
         rewards: What the agent earned, per turn.
         costs: Cost per turn.
+        terms: What the rewards are made of (``info["reward_terms"]``), per turn.
+        cost_terms: What the costs are made of, per turn.
+        signals: What was measured besides (``info["signals"]``), per turn.
+        actions: The vectors that were taken, shape ``(turns, action_size)``; None where the agent acts by words.
+        states: What was observed before each turn and at the end, shape ``(turns + 1, state_size)``; None where
+            observations are texts. Vectors may differ in the last digits with the number of rows, so they are no
+            part of ``==``.
     """
 
     seed: int
     dialogue: Dialogue
     rewards: tuple[float, ...]
     costs: tuple[float, ...]
+    terms: Named = field(default_factory=dict)
+    cost_terms: Named = field(default_factory=dict)
+    signals: Named = field(default_factory=dict)
+    actions: Vectors | None = field(default=None, compare=False, repr=False)
+    states: Vectors | None = field(default=None, compare=False, repr=False)
 
     @property
     def total(self) -> float:
@@ -49,7 +65,7 @@ class Episode:
         return float(sum(self.rewards))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the episode as plain JSON values, the dialogue readable at its top."""
+        """Return the episode as plain JSON values, the dialogue readable at its top; vectors are left out."""
         ended = self.dialogue
         return {
             "seed": self.seed,
@@ -59,14 +75,53 @@ class Episode:
             "said": [f"{turn.role}: {turn.text}" for turn in ended.turns],
             "rewards": list(self.rewards),
             "costs": list(self.costs),
+            **{part: {name: list(values) for name, values in getattr(self, part).items()} for part in PER_TURN},
             "dialogue": ended.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Episode:
-        """Rebuild what ``to_json`` returned."""
+        """Rebuild what ``to_json`` returned; older files have rewards and costs alone."""
         dialogue = Dialogue.from_json(data["dialogue"])
-        return cls(int(data["seed"]), dialogue, tuple(data["rewards"]), tuple(data["costs"]))
+        named = {part: {name: tuple(v) for name, v in data.get(part, {}).items()} for part in PER_TURN}
+        return cls(int(data["seed"]), dialogue, tuple(data["rewards"]), tuple(data["costs"]), **named)
+
+
+PER_TURN = ("terms", "cost_terms", "signals")
+"""Fields of an ``Episode`` that hold numbers per turn by name."""
+_IN_INFO = {"terms": "reward_terms", "cost_terms": "cost_terms", "signals": "signals"}
+
+
+class _Tape:
+    """What happens in one row until its dialogue ends."""
+
+    def __init__(self) -> None:
+        self.rewards: list[float] = []
+        self.costs: list[float] = []
+        self.named: dict[str, dict[str, list[float]]] = {part: {} for part in PER_TURN}
+        self.actions: list[Vectors] = []
+        self.states: list[Vectors] = []
+
+    def turn(self, row: int, reward: float, infos: Mapping[str, Any]) -> None:
+        """Note what the newest turn of ``row`` earned."""
+        self.rewards.append(float(reward))
+        self.costs.append(float(infos["cost"][row]))
+        for part, named in self.named.items():
+            for name, values in infos[_IN_INFO[part]].items():
+                if name[0] != "_":  # Gymnasium's masks
+                    named.setdefault(name, []).append(float(values[row]))
+
+    def episode(self, seed: int, dialogue: Dialogue) -> Episode:
+        """Return what was noted."""
+        return Episode(
+            seed,
+            dialogue,
+            tuple(self.rewards),
+            tuple(self.costs),
+            **{part: {name: tuple(values) for name, values in named.items()} for part, named in self.named.items()},
+            actions=np.array(self.actions, np.float32) if self.actions else None,
+            states=np.array(self.states, np.float32) if self.states else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -158,24 +213,28 @@ def play(
     """
     if env.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
         raise ValueError("roll-outs need autoreset_mode='disabled', so that no reply is asked for and thrown away")
-    rows = env.num_envs
+    rows, box = env.num_envs, env.single_action_space
+    seen = isinstance(env.single_observation_space, Box)
     number = np.arange(rows)
     observations, infos = env.reset(seed=[int(seed + k) for k in number])  # type: ignore[arg-type]
-    rewards: list[list[float]] = [[] for _ in range(rows)]
-    costs: list[list[float]] = [[] for _ in range(rows)]
+    tapes = [_Tape() for _ in range(rows)]
     playing = number < episodes
     while playing.any():
-        observations, given, terminated, truncated, infos = env.step(policy(observations, infos))
-        for row in np.flatnonzero(playing):
-            rewards[row].append(float(given[row]))
-            costs[row].append(float(infos["cost"][row]))
+        actions, before = policy(observations, infos), observations
+        observations, given, terminated, truncated, infos = env.step(actions)
         ended = playing & (terminated | truncated)
-        for row in np.flatnonzero(ended):
-            yield (
-                int(number[row]),
-                Episode(int(seed + number[row]), infos["dialogue"][row], tuple(rewards[row]), tuple(costs[row])),
-            )
-            rewards[row], costs[row] = [], []
+        for row in np.flatnonzero(playing):
+            tape = tapes[row]
+            tape.turn(row, given[row], infos)
+            if isinstance(box, Box):
+                tape.actions.append(np.clip(actions[row], box.low, box.high, dtype=np.float32))
+            if seen:
+                tape.states += [
+                    np.array(o[row], np.float32) for o in ((before, observations) if ended[row] else (before,))
+                ]
+            if ended[row]:
+                yield int(number[row]), tape.episode(int(seed + number[row]), infos["dialogue"][row])
+                tapes[row] = _Tape()
         number = np.where(ended, number + rows, number)
         again = ended & (number < episodes)
         playing &= ~ended | again

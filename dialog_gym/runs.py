@@ -102,7 +102,7 @@ class RunFolder:
             raise ValueError(f"keep must be at least 1 checkpoint, got {keep}")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path)
+            lock = lock_folder(path)
             try:
                 run = cls(path, str(plain["agent"]), keep, lock)
                 run._begin(plain, track)
@@ -316,8 +316,16 @@ class RunFolder:
         log.warning("Ctrl-C: stopping at the next checkpoint. Press it again to stop at once, going back to the last.")
 
 
-def _lock(path: Path) -> IO[str]:
-    """Return an open, locked file; the system unlocks it when the process dies, however it dies."""
+def lock_folder(path: Path, what: str = "run folder") -> IO[str]:
+    """Return an open, locked file; the system unlocks it when the process dies, however it dies.
+
+    Args:
+        path: The folder that one process at a time may write to.
+        what: What the message calls it.
+
+    Raises:
+        RunFolderError: Another process holds it.
+    """
     file = open(path / "lock", "a+", encoding="utf-8")  # noqa: SIM115, held as long as the run is open
     try:
         _lock_file(file)
@@ -326,7 +334,7 @@ def _lock(path: Path) -> IO[str]:
         owner = file.read().strip() or "unknown"
         file.close()
         raise RunFolderError(
-            f"the run folder {path} is in use by process {owner}; wait for it, stop it, or choose another folder"
+            f"the {what} {path} is in use by process {owner}; wait for it, stop it, or choose another folder"
         ) from error
     file.truncate(0)
     file.write(f"{os.getpid()}\n")

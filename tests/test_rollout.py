@@ -96,13 +96,16 @@ def test_each_episode_is_what_a_single_environment_plays():
     env = DialogueEnv(GuessTask())
     for episode in evaluate(guesser, rows_of(GuessTask(), 3), episodes=7, seed=5).episodes:
         observation, info = env.reset(seed=episode.seed)
-        rewards, costs, over = [], [], False
+        rewards, costs, hits, over = [], [], [], False
         while not over:
             observation, reward, terminated, truncated, info = env.step(guesser([observation], info)[0])
             rewards.append(reward)
             costs.append(info["cost"])
+            hits.append(info["reward_terms"]["hits"])
             over = terminated or truncated
-        assert episode == Episode(episode.seed, info["dialogue"], tuple(rewards), tuple(costs))
+        parts = {"terms": {"hits": tuple(hits)}, "cost_terms": {"shouting": tuple(costs)}}
+        assert episode == Episode(episode.seed, info["dialogue"], tuple(rewards), tuple(costs), **parts)
+        assert (episode.actions, episode.states) == (None, None), "texts are in the dialogue"
         assert episode.total == sum(rewards)
 
 
@@ -177,6 +180,31 @@ def test_a_rollout_yields_episodes_as_they_end():
     assert all(episode.seed == 1 + k for k, episode in played)
 
 
+def test_vectors_are_recorded_where_the_agent_acts_by_vectors():
+    envs = make_rows(PREFIX_ID, 3)
+    taken: dict[tuple[int, int], tuple[Any, Any]] = {}
+
+    def act(observations, infos):
+        actions = random(observations, infos) * 1.5  # some of them outside the box
+        for row, dialogue in enumerate(infos["dialogue"]):
+            taken.setdefault((dialogue.seed, dialogue.turn), (observations[row].copy(), actions[row].clip(-1, 1)))
+        return actions
+
+    random = random_policy(envs, seed=3)
+    for _, episode in play(act, envs, 5, seed=2):
+        turns = episode.dialogue.turn
+        assert episode.actions is not None
+        assert episode.states is not None
+        assert episode.actions.shape == (turns, 16)
+        assert len(episode.states) == turns + 1
+        for turn in range(turns):
+            state, action = taken[episode.dialogue.seed, turn]
+            assert np.array_equal(episode.states[turn], state)
+            assert np.array_equal(episode.actions[turn], action)
+        terminated = episode.dialogue.stop_reason != "max_turns"
+        assert terminated == (not episode.states[-1].any()), "nothing is observed after a dialogue has terminated"
+
+
 @pytest.mark.parametrize("mode", ["next_step", "same_step"])
 def test_rows_that_reset_themselves_are_refused(mode):
     with pytest.raises(ValueError, match="roll-outs need autoreset_mode='disabled'"):
@@ -217,9 +245,12 @@ def test_an_episode_goes_through_json_unchanged(texts, rewards, seed, stop):
     for text in texts:
         dialogue = dialogue.said("agent", text).said("partner", text[::-1])
     dialogue = replace(dialogue, stop_reason=stop, success=stop == "deal")
-    episode = Episode(seed, dialogue, tuple(rewards), tuple(0.5 for _ in rewards))
+    named = {"terms": {"a": tuple(rewards)}, "signals": {"b": tuple(rewards[::-1]), "c": ()}}
+    episode = Episode(seed, dialogue, tuple(rewards), tuple(0.5 for _ in rewards), **named)
     data = json.loads(json.dumps(episode.to_json()))
     assert Episode.from_json(data) == episode
+    older = {name: value for name, value in data.items() if name not in ("terms", "cost_terms", "signals")}
+    assert Episode.from_json(older) == replace(episode, terms={}, signals={}), "files of earlier versions"
     assert data["return"] == pytest.approx(sum(rewards))
     assert data["said"] == [f"{role}: {text}" for role, text in dialogue.turns]
 
