@@ -51,6 +51,7 @@ class Reward(ABC):
     name: str
     low: float
     high: float
+    __array_ufunc__ = None  # numpy's own numbers leave ``number * reward`` to the reward
 
     @abstractmethod
     def __call__(self, dialogues: Sequence[Dialogue]) -> Floats:
