@@ -5,7 +5,20 @@ from __future__ import annotations
 from copy import copy
 
 from dialog_gym.rewards.base import Reward
+from dialog_gym.rewards.compose import Linear
 from dialog_gym.task import Task
+
+
+class OtherReward(Linear):
+    """``other`` in place of ``own``, which is still reported, or the sum of both."""
+
+    def __init__(self, own: Reward, other: Reward, *, add: bool = False) -> None:
+        """Earn ``other``; with ``add``, ``own`` as well.
+
+        Raises:
+            ValueError: The two have a term of the same name.
+        """
+        super().__init__([(own, float(add)), (other, 1.0)])
 
 
 def with_reward(task: Task, reward: Reward, *, add: bool = False) -> Task:
@@ -15,7 +28,7 @@ def with_reward(task: Task, reward: Reward, *, add: bool = False) -> Task:
         ValueError: The two have a term of the same name.
     """
     changed = copy(task)
-    changed.reward = _instead(task.reward, reward, add)
+    changed.reward = OtherReward(task.reward, reward, add=add)
     return changed
 
 
@@ -37,11 +50,7 @@ def with_cost(task: Task, cost: Reward, *, add: bool = False, budget: float | No
             f"[{cost.low:g}, {cost.high:g}]; clip or normalise it"
         )
     changed = copy(task)
-    changed.cost = cost if task.cost is None else _instead(task.cost, cost, add)
+    changed.cost = cost if task.cost is None else OtherReward(task.cost, cost, add=add)
     if budget is not None:
         changed.budget = budget
     return changed
-
-
-def _instead(own: Reward, other: Reward, add: bool) -> Reward:
-    return own + other if add else 0 * own + other  # a weight of 0: reported and not earned

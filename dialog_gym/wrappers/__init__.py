@@ -1,6 +1,6 @@
 """Wrappers: other actions, observations and rewards for the same dialogues.
 
-Their vector twins are in ``.vector``, that of ``RewardWrapper`` in ``.rewards``.
+The vector twins of ``EmbeddingObservation`` and ``PrefixAction`` have the same names in ``.vector``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dialog_gym.wrappers.lagrangian import PID as PID
+    from dialog_gym.wrappers.lagrangian import LagrangianWrapper as LagrangianWrapper
+    from dialog_gym.wrappers.lagrangian import VectorLagrangianWrapper as VectorLagrangianWrapper
     from dialog_gym.wrappers.rewards import RewardWrapper as RewardWrapper
+    from dialog_gym.wrappers.rewards import VectorRewardWrapper as VectorRewardWrapper
     from dialog_gym.wrappers.steering import EmbeddingObservation as EmbeddingObservation
     from dialog_gym.wrappers.steering import PrefixAction as PrefixAction
 
-_HOMES = {"EmbeddingObservation": "steering", "PrefixAction": "steering", "RewardWrapper": "rewards"}
+_HOMES = {
+    "PID": "lagrangian",
+    "EmbeddingObservation": "steering",
+    "LagrangianWrapper": "lagrangian",
+    "PrefixAction": "steering",
+    "RewardWrapper": "rewards",
+    "VectorLagrangianWrapper": "lagrangian",
+    "VectorRewardWrapper": "rewards",
+}
 
-__all__ = ["EmbeddingObservation", "PrefixAction", "RewardWrapper"]
+__all__ = [
+    "PID",
+    "EmbeddingObservation",
+    "LagrangianWrapper",
+    "PrefixAction",
+    "RewardWrapper",
+    "VectorLagrangianWrapper",
+    "VectorRewardWrapper",
+]
 
 
 def __getattr__(name: str) -> Any:
