@@ -61,7 +61,7 @@ class OpenAILM:
         model: str,
         url: str,
         *,
-        concurrency: int = 16,
+        concurrency: int = 64,
         timeout: float = 120.0,
         attempts: int = 6,
         backoff: float = 0.5,
@@ -69,7 +69,7 @@ class OpenAILM:
         server: str = "",
         prefix: str = "",
         dtype: str = "auto",
-        logprobs: bool = False,
+        logprobs: bool | None = None,
         json: bool = True,
         cache: str = "",
         price_in: float = 0.0,
@@ -89,7 +89,8 @@ class OpenAILM:
             prefix: Folder or hub name of the same model: makes prefixes possible; the server must be vLLM's and
                 run with ``--enable-prompt-embeds``.
             dtype: Of prompts sent as embeddings: that of the server, or ``"auto"`` for that of the weights.
-            logprobs: Ask for the log-probabilities of replies (always asked of a vLLM server).
+            logprobs: Ask for the log-probabilities of replies; None: of a vLLM server, and of no other. They cost a
+                server time.
             json: Whether the server takes JSON schemas.
             cache: File that keeps replies at temperature 0 or with a seed, so that none is paid for twice.
             price_in: Of a million prompt tokens.
@@ -108,7 +109,7 @@ class OpenAILM:
             raise ValueError(f"prices must be at least 0, got {price_in} and {price_out}")
         self._prices = (price_in / _MILLION, price_out / _MILLION)
         self._vllm = server == "vllm" or self.embedder is not None
-        self._tells_logprobs = logprobs or self._vllm
+        self._tells_logprobs = self._vllm if logprobs is None else logprobs
         able = {"json": json, "logprobs": self._vllm, "prefix": self.embedder is not None}
         self.supports = frozenset(name for name, is_able in able.items() if is_able)
         host = urlsplit(url).hostname or ""
@@ -270,7 +271,9 @@ class OpenAILM:
 
     def _completion(self, prompt: list[int] | None, sampling: Sampling) -> Body:
         body = self._sampled(sampling)
-        body.update(prompt=prompt, logprobs=0)
+        body["prompt"] = prompt
+        if self._tells_logprobs:
+            body["logprobs"] = 0
         if self.embedder is not None:
             body["stop_token_ids"] = sorted(self.embedder.chat.stop_ids)
         return body

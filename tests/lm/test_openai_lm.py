@@ -408,6 +408,12 @@ class TestVllm:
         assert [(one.text, one.tokens) for one in there] == [(one.text, one.tokens) for one in here]
         assert {request.path for request in vllm.requests} == {"/v1/completions"}
 
+    def test_scores_that_nobody_wants_are_not_asked_for(self, remote, vllm):
+        asked = client(vllm, prefix=str(STEERABLE), dtype="float32", logprobs=False)
+        said = asked.generate(CHATS, Sampling())
+        assert [one.text for one in said] == [one.text for one in remote.generate(CHATS, Sampling())]
+        assert all(one.logprobs == () for one in said)
+
     def test_maps_belong_to_the_model_wherever_it_runs(self, remote, steerable, tiny):
         assert remote.fingerprint() == steerable.fingerprint() != tiny.fingerprint()
         there, here = load_prefix("pca", remote), load_prefix("pca", steerable)
