@@ -83,12 +83,14 @@ class Episode:
     def from_json(cls, data: Mapping[str, Any]) -> Episode:
         """Rebuild what ``to_json`` returned; older files have rewards and costs alone."""
         dialogue = Dialogue.from_json(data["dialogue"])
-        named = {part: {name: tuple(v) for name, v in data.get(part, {}).items()} for part in PER_TURN}
-        return cls(int(data["seed"]), dialogue, tuple(data["rewards"]), tuple(data["costs"]), **named)
+        terms, costs, signals = (
+            {name: tuple(values) for name, values in data.get(part, {}).items()} for part in PER_TURN
+        )
+        return cls(int(data["seed"]), dialogue, tuple(data["rewards"]), tuple(data["costs"]), terms, costs, signals)
 
 
 PER_TURN = ("terms", "cost_terms", "signals")
-"""Fields of an ``Episode`` that hold numbers per turn by name."""
+"""Fields of an ``Episode`` that hold numbers per turn by name, in its order."""
 _IN_INFO = {"terms": "reward_terms", "cost_terms": "cost_terms", "signals": "signals"}
 
 
@@ -113,12 +115,17 @@ class _Tape:
 
     def episode(self, seed: int, dialogue: Dialogue) -> Episode:
         """Return what was noted."""
+        terms, costs, signals = (
+            {name: tuple(values) for name, values in self.named[part].items()} for part in PER_TURN
+        )
         return Episode(
             seed,
             dialogue,
             tuple(self.rewards),
             tuple(self.costs),
-            **{part: {name: tuple(values) for name, values in named.items()} for part, named in self.named.items()},
+            terms,
+            costs,
+            signals,
             actions=np.array(self.actions, np.float32) if self.actions else None,
             states=np.array(self.states, np.float32) if self.states else None,
         )

@@ -103,8 +103,8 @@ def test_each_episode_is_what_a_single_environment_plays():
             costs.append(info["cost"])
             hits.append(info["reward_terms"]["hits"])
             over = terminated or truncated
-        parts = {"terms": {"hits": tuple(hits)}, "cost_terms": {"shouting": tuple(costs)}}
-        assert episode == Episode(episode.seed, info["dialogue"], tuple(rewards), tuple(costs), **parts)
+        parts = {"hits": tuple(hits)}, {"shouting": tuple(costs)}
+        assert episode == Episode(episode.seed, info["dialogue"], tuple(rewards), tuple(costs), *parts)
         assert (episode.actions, episode.states) == (None, None), "texts are in the dialogue"
         assert episode.total == sum(rewards)
 
@@ -245,8 +245,8 @@ def test_an_episode_goes_through_json_unchanged(texts, rewards, seed, stop):
     for text in texts:
         dialogue = dialogue.said("agent", text).said("partner", text[::-1])
     dialogue = replace(dialogue, stop_reason=stop, success=stop == "deal")
-    named = {"terms": {"a": tuple(rewards)}, "signals": {"b": tuple(rewards[::-1]), "c": ()}}
-    episode = Episode(seed, dialogue, tuple(rewards), tuple(0.5 for _ in rewards), **named)
+    earned, costs = tuple(rewards), tuple(0.5 for _ in rewards)
+    episode = Episode(seed, dialogue, earned, costs, {"a": earned}, {}, {"b": earned[::-1], "c": ()})
     data = json.loads(json.dumps(episode.to_json()))
     assert Episode.from_json(data) == episode
     older = {name: value for name, value in data.items() if name not in ("terms", "cost_terms", "signals")}
