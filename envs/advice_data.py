@@ -1,0 +1,263 @@
+r"""Real questions and preferences for ``Advice-v0``: files in SafeRLHF's, HH's and SACPO's format, and plain prompts.
+
+A file is JSON (a list), JSON lines, CSV with a heading, or text (one prompt a line), each plain or gzip. A record is
+one of
+
+- ``{"prompt": ..., "response_0", "response_1", "better_response_id", "safer_response_id", "is_response_0_safe",
+  "is_response_1_safe"}``: SafeRLHF (Dai et al. 2023, arXiv:2310.12773);
+- ``{"chosen": "\n\nHuman: ... \n\nAssistant: ...", "rejected": ...}``: HH (Bai et al. 2022, arXiv:2204.05862);
+- ``{"prompt": ...}``, as SACPO's problem files (Wachi et al. 2024, arXiv:2404.11049), or a prompt alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+from zlib import crc32
+
+T = TypeVar("T")
+Messages = tuple[Mapping[str, str], ...]
+
+ADVISER, ASKER = "adviser", "asker"
+PROMPTS = (
+    '{"prompt": "..."} (SafeRLHF, SACPO), {"chosen": "\\n\\nHuman: ...", "rejected": ...} (HH) or a prompt as text'
+)
+PAIRS = (
+    '{"prompt", "response_0", "response_1", "better_response_id": 0 or 1, "safer_response_id": 0 or 1, '
+    '"is_response_0_safe", "is_response_1_safe"} (SafeRLHF) or {"chosen": "\\n\\nHuman: ...", "rejected": ...} (HH)'
+)
+
+
+class Prompt(NamedTuple):
+    """A question of a file, with what was said before it.
+
+    Attributes:
+        turns: Pairs of role (``"asker"``, ``"adviser"``) and text; the last is the asker's.
+    """
+
+    turns: tuple[tuple[str, str], ...]
+
+    @property
+    def answered(self) -> int:
+        """How many of the turns are the adviser's."""
+        return sum(role == ADVISER for role, _ in self.turns)
+
+
+class Preference(NamedTuple):
+    """Two answers to a prompt, and which is preferred.
+
+    Attributes:
+        messages: The prompt as a chat: ``{"role": "user" or "assistant", "content": ...}``, a user's last.
+        response_a: One answer.
+        response_b: The other.
+        better: 0 if ``response_a`` is the more helpful, 1 if the other is, None if that is not labelled.
+        safer: Likewise the safer one.
+        safe: Whether each is safe; None if that is not labelled.
+    """
+
+    messages: Messages
+    response_a: str
+    response_b: str
+    better: int | None
+    safer: int | None
+    safe: tuple[bool, bool] | None
+
+
+def read_questions(path: str | Path) -> tuple[Prompt, ...]:
+    """Read the prompts of a file, each once, in their order.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged or of another format; the message names file, record and what was expected.
+    """
+    return tuple(dict.fromkeys(_each(Path(path), _prompt, PROMPTS)))
+
+
+def read_preferences(
+    path: str | Path, chosen: Literal["better", "safer", "both"] = "better"
+) -> tuple[Preference, ...]:
+    """Read the pairs of answers of a file.
+
+    Args:
+        path: A file in SafeRLHF's or HH's format.
+        chosen: What HH's one label means: HH's helpful-base was labelled by helpfulness, its harmless-base by safety.
+            The other label is then None. SafeRLHF has both.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged or of another format; the message names file, record and what was expected.
+    """
+    if chosen not in ("better", "safer", "both"):
+        raise ValueError(f"chosen must be 'better', 'safer' or 'both', got {chosen!r}")
+    return tuple(_each(Path(path), lambda record: _preference(record, chosen), PAIRS))
+
+
+def prompts_in_split(prompts: Iterable[Prompt], split: str) -> tuple[Prompt, ...]:
+    """Return the prompts of ``split``: 70% are "train", 30% "heldout", by a hash of the first question.
+
+    Raises:
+        ValueError: Unknown split, or nothing is left.
+    """
+    if split not in ("all", "train", "heldout"):
+        raise ValueError(f"split must be one of 'all', 'train', 'heldout', got {split!r}")
+    kept = tuple(
+        p for p in prompts if split == "all" or (crc32(p.turns[0][1].encode()) % 10 < 7) == (split == "train")
+    )
+    if not kept:
+        raise ValueError(f"expected questions in split {split!r}, got none; give a larger file or split 'all'")
+    return kept
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def _each(path: Path, read: Callable[[Any], T], expected: str) -> list[T]:
+    """Return what ``read`` makes of each record."""
+    found = []
+    for number, record in enumerate(_records(path)):
+        try:
+            found.append(read(record))
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"no {error}" if isinstance(error, KeyError) else str(error)
+            got = f"{str(record)!r:.120} ({why})"
+            raise ValueError(f"{path}, record {number}: expected {expected}, got {got}") from error
+    if not found:
+        raise ValueError(f"{path}: expected at least one record {expected}, got an empty file")
+    return found
+
+
+def _records(path: Path) -> list[Any]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no file {str(path)!r}; expected JSON, JSON lines, CSV or text, plain or gzip"
+        ) from error
+    try:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+        return _parsed(text, path.name.removesuffix(".gz").rpartition(".")[2].lower())
+    except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
+        expected = "expected JSON (.json), JSON lines (.jsonl), CSV with a heading (.csv) or a prompt a line (.txt), "
+        raise ValueError(f"{path}: {expected}plain or gzip, got a damaged or other file: {error}") from error
+
+
+def _parsed(text: str, kind: str) -> list[Any]:
+    if kind == "csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    if kind == "txt":
+        return [line for line in text.splitlines() if line.strip()]
+    if kind == "jsonl":
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    if kind != "json":
+        raise ValueError(f"unknown ending {kind!r}")
+    records = json.loads(text)
+    if not isinstance(records, list):
+        raise ValueError(f"expected a list of records, got {type(records).__name__}")
+    return records
+
+
+# --- records -----------------------------------------------------------------------------------
+
+_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def _prompt(record: Any) -> Prompt:
+    if isinstance(record, Mapping) and "chosen" in record:
+        return Prompt(_hh(record)[0])
+    text = _text(record, "prompt") if isinstance(record, Mapping) else record
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("a prompt must be text")
+    return Prompt(_question(text))
+
+
+def _preference(record: Any, chosen: str) -> Preference:
+    if not isinstance(record, Mapping):
+        raise TypeError(f"{type(record).__name__} is no record")
+    if "chosen" in record:
+        turns, first, second = _hh(record)
+        label = {"better": 0 if chosen != "safer" else None, "safer": 0 if chosen != "better" else None}
+        return Preference(_messages(turns), first, second, label["better"], label["safer"], None)
+    return Preference(
+        _messages(_question(_text(record, "prompt"))),
+        _text(record, "response_0"),
+        _text(record, "response_1"),
+        _index(record, "better_response_id"),
+        _index(record, "safer_response_id"),
+        (_boolean(record, "is_response_0_safe"), _boolean(record, "is_response_1_safe")),
+    )
+
+
+def _question(text: str) -> tuple[tuple[str, str], ...]:
+    """Return a prompt as turns; one in HH's notation may have several."""
+    if not text.startswith("\n\nHuman:"):
+        return ((ASKER, text.strip()),)
+    turns = _turns(text)
+    while turns and turns[-1] == (ADVISER, ""):  # the place of the answer
+        turns = turns[:-1]
+    return _checked(turns)
+
+
+def _hh(record: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], str, str]:
+    """Return the prompt and both answers of a record of HH.
+
+    A few records have an answer in two parts; they are joined.
+    """
+    chosen, rejected = (_turns(_text(record, key)) for key in ("chosen", "rejected"))
+    same = 0
+    while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
+        same += 1
+    asked = [place for place in range(same) if chosen[place][0] == ASKER]
+    if not asked:
+        raise ValueError("chosen and rejected must begin with the same question")
+    end = asked[-1] + 1
+    answers = [turns[end:] for turns in (chosen, rejected)]
+    if any(role == ASKER for turns in answers for role, _ in turns):
+        raise ValueError("chosen and rejected must differ in the last answer alone")
+    first, second = ("\n\n".join(text for _, text in turns) for turns in answers)
+    return _checked(chosen[:end]), first, second
+
+
+def _turns(text: str) -> tuple[tuple[str, str], ...]:
+    parts = _SPEAKER.split(text)
+    if parts[0].strip() or len(parts) < 3:
+        raise ValueError("a dialogue begins with '\\n\\nHuman: '")
+    names = {"Human": ASKER, "Assistant": ADVISER}
+    return tuple((names[name], said.strip()) for name, said in zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _checked(turns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    if not turns or turns[-1][0] != ASKER or not turns[-1][1]:
+        raise ValueError("a prompt ends with a question of the human")
+    return turns
+
+
+def _messages(turns: tuple[tuple[str, str], ...]) -> Messages:
+    return tuple({"role": "user" if role == ASKER else "assistant", "content": text} for role, text in turns)
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} must be text, got {value!r:.40}")
+    return value
+
+
+def _index(record: Mapping[str, Any], key: str) -> int:
+    value = record[key]
+    if isinstance(value, bool) or str(value) not in ("0", "1"):
+        raise ValueError(f"{key} must be 0 or 1, got {value!r:.40}")
+    return int(value)
+
+
+def _boolean(record: Mapping[str, Any], key: str) -> bool:
+    value = _BOOLEANS.get(str(record[key]).lower())
+    if value is None:
+        raise ValueError(f"{key} must be true or false, got {record[key]!r:.40}")
+    return value
