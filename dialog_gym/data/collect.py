@@ -1,0 +1,185 @@
+"""Collect episodes of any policy in any environment, text or prefix.
+
+Episode ``k`` is seeded ``seed + k`` and is written in that order, and what a policy does by chance follows from the
+dialogue. So the same call writes the same rows for any number of rows played in parallel, and however often it was
+killed and started again: the content hash says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
+
+from dialog_gym import baselines, rollout
+from dialog_gym.data.episodes import Episodes, Recorded
+from dialog_gym.data.store import SHARD_ROWS
+from dialog_gym.errors import unknown
+from dialog_gym.rollout import Episode, Policy
+from dialog_gym.task import Task
+from dialog_gym.tracking import progress_bar
+
+Rows = VectorEnv[Any, Any, Any]
+
+
+class Actor(NamedTuple):
+    """A policy and what it acts in.
+
+    Attributes:
+        name: What its episodes say who spoke.
+        policy: Acts in all rows at once.
+        rows: Where it acts: the environment that was asked for, or the text environment below it.
+    """
+
+    name: str
+    policy: Policy
+    rows: Rows
+
+
+def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: str = "tiny") -> Actor:
+    """Return the policy ``name`` in ``rows`` rows of an environment.
+
+    Args:
+        name: A scripted policy of the world (``World.policies``), a name in ``dialog_gym.baselines.POLICIES``, or the
+            folder of a run or an agent. In a prefix environment, ``random`` and ``constant`` are vectors; else what a
+            world has a script for is scripted.
+        env: Id of the environment.
+        env_kwargs: Its arguments.
+        rows: Dialogues in parallel.
+        lm: Who ``lm`` is, where the environment has no language model of its own.
+
+    Raises:
+        KeyError: Nobody is called that; the message names the nearest.
+        ValueError: The policy cannot act there.
+    """
+    made = baselines.Trial(env, dict(env_kwargs), rows, rows=rows).venv
+    text = baselines.text_rows(made)
+    scripts = _scripts(text.task)
+    by_vectors = isinstance(made.single_action_space, Box)
+    if name in scripts and not (by_vectors and name in ("random", "constant")):
+        return Actor(name, scripted(scripts[name]), text)
+    if name == "random":
+        return Actor(name, random_by_dialogue(made), made)
+    if name == "constant":
+        return Actor(name, rollout.constant_policy(made, baselines.best_constant(made)), made)
+    if name == "oracle":
+        return Actor(name, rollout.oracle_policy(text), text)
+    if name in ("lm", "lm-sampled"):
+        speaker = getattr(made, "speaker", None)
+        model = lm if speaker is None else speaker.lm
+        label = f"{name}({lm})" if speaker is None else name  # the environment's own is in its arguments
+        return Actor(label, rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled")), text)
+    if Path(name).is_dir():
+        from dialog_gym.agent import load_agent
+
+        return Actor(name, load_agent(name).act, made)
+    raise unknown("policy or run folder", name, {*baselines.POLICIES, *scripts})
+
+
+def scripted(say: Any) -> Policy:
+    """Return the policy of a function from a dialogue to an utterance."""
+
+    def act(observations: Any, infos: Mapping[str, Any]) -> list[str]:
+        return [say(dialogue) if not dialogue.stop_reason else "" for dialogue in infos["dialogue"]]
+
+    return act
+
+
+def random_by_dialogue(rows: Rows) -> Policy:
+    """Return the policy that samples the action space, by a seed that dialogue and turn determine."""
+    space = rows.single_action_space
+
+    def act(observations: Any, infos: Mapping[str, Any]) -> Any:
+        actions = []
+        for dialogue in infos["dialogue"]:
+            space.seed(dialogue.draws("random policy").bits() >> 1)
+            actions.append(space.sample())
+        return np.stack(actions) if isinstance(space, Box) else actions
+
+    return act
+
+
+def collect(
+    env: str,
+    policy: str,
+    episodes: int,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    rows: int = 32,
+    env_kwargs: Mapping[str, Any] | None = None,
+    lm: str = "tiny",
+    shard_rows: int = SHARD_ROWS,
+    progress: bool = False,
+) -> Episodes:
+    """Write the episodes seeded ``seed`` to ``seed + episodes - 1`` to ``out``, and return what is there now.
+
+    Those that are there already (of this policy, environment and arguments) are not played again, so the same call
+    goes on where it was killed. Episodes of other policies may lie in the same folder.
+
+    Args:
+        env: Id of the environment.
+        policy: See ``actor``.
+        episodes: How many there are to be, at least 1.
+        out: The folder.
+        seed: Of the first.
+        rows: Dialogues in parallel; no influence on what is written.
+        env_kwargs: Arguments of the environment, JSON values.
+        lm: Who ``lm`` is, where the environment has no language model of its own.
+        shard_rows: Rows per shard.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        KeyError, ValueError: See ``actor``; or the folder cannot be written.
+        LanguageModelError: A model failed. What was written stays; call again to go on.
+    """
+    baselines.Trial(env, {}, episodes, seed, rows)  # refuses what cannot be played
+    kwargs: dict[str, Any] = json.loads(json.dumps(dict(env_kwargs or {})))
+    who = actor(policy, env, kwargs, min(rows, episodes), lm=lm)
+    with Episodes.writing(out, shard_rows=shard_rows) as writer:
+        origin = {"env": env, "env_kwargs": kwargs, "policy": who.name}
+        there = Episodes.load(out).select("seed", *origin) if writer.rows else ()
+        done = {one["seed"] for one in there if all(one[name] == value for name, value in origin.items())}
+        left = [number for number in range(seed, seed + episodes) if number not in done]
+        with progress_bar(f"collect {who.name}", episodes, done=episodes - len(left), show=progress) as update:
+            for count, episode in enumerate(_played(who, left), episodes - len(left) + 1):
+                writer.add(Recorded.of(episode, env, kwargs, who.name))
+                update(count, {})
+    return Episodes.load(out)
+
+
+def _played(who: Actor, seeds: Iterable[int]) -> Iterator[Episode]:
+    """Yield the episodes of ``seeds``, which ascend, in their order."""
+    for first, count in _runs(seeds):
+        waiting: dict[int, Episode] = {}
+        following = 0
+        for k, episode in rollout.play(who.policy, who.rows, count, seed=first):
+            waiting[k] = episode
+            while following in waiting:
+                yield waiting.pop(following)
+                following += 1
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return first and length of each run of consecutive numbers.
+
+    >>> _runs([3, 4, 5, 9])
+    [(3, 3), (9, 1)]
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == sum(runs[-1]):
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((number, 1))
+    return runs
+
+
+def _scripts(task: Task) -> Mapping[str, Any]:
+    policies = getattr(task, "policies", None)
+    return {} if policies is None else policies()
