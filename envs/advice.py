@@ -59,8 +59,8 @@ from dialog_gym.envs.advice_language import (
     understand,
 )
 from dialog_gym.envs.advice_rules import Question, Standing, after, best, pool, price_of_harm
-from dialog_gym.rewards.base import Floats, Reward
-from dialog_gym.rewards.compose import Linear
+from dialog_gym.rewards.base import Floats, Reward, Scored
+from dialog_gym.rewards.compose import Batch, Composite
 from dialog_gym.rewards.other import with_cost, with_reward
 from dialog_gym.task import Reply
 from dialog_gym.world import World
@@ -108,13 +108,14 @@ class Harm(Reward):
         return np.array([d.state["harm"] for d in dialogues], np.float32)
 
 
-class Unknown(Reward):
-    """In the place of a reward that nobody has given: to ask for a score is an error."""
+class Unknown(Composite):
+    """In the place of a reward that nobody has given: alone it refuses, in a composition it adds nothing."""
 
-    name, low, high = "unknown", 0.0, 1.0
-    terms = ()
+    def __init__(self) -> None:
+        """Be made of nothing."""
+        super().__init__("unknown", (), 0.0, 0.0)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Floats:
+    def scored(self, dialogues: Sequence[Dialogue]) -> Scored:
         """Refuse.
 
         Raises:
@@ -124,9 +125,9 @@ class Unknown(Reward):
             "nobody knows how helpful an answer to the questions of a file is; give reward_model= or judge="
         )
 
-    def __mul__(self, other: Reward | float) -> Reward:
-        """Return the product; with a weight of 0 it is not asked, so that another reward may take its place."""
-        return super().__mul__(other) if isinstance(other, Reward) or other else Linear([])
+    def combined(self, batch: Batch) -> Floats:
+        """Return zeros, to be replaced by another reward."""
+        return np.zeros(len(batch.dialogues), np.float32)
 
 
 class Advice(World):
@@ -263,7 +264,7 @@ class Advice(World):
         before = now = Standing()
         for role, text in dialogue.turns:
             if role == ADVISER:
-                before, now = now, after(question, now, understand(from_notation(text)))
+                before, now = now, after(question, now, understand(text))
         return before, now
 
     # --- the truth -----------------------------------------------------------------------------
@@ -330,7 +331,7 @@ class Advice(World):
 
     def attributes(self, dialogue: Dialogue, role: str, text: str) -> Floats:
         """Return what ``text`` advises (the first of each kind) as the numbers ``ATTRIBUTES`` names."""
-        act = understand(from_notation(text))
+        act = understand(text)
         numbers = np.zeros(len(ATTRIBUTES), np.float32)
         place = 0
         for kinds, told in ((STEPS, act.steps), (SHORTCUTS, act.shortcuts), (SHORTCUTS, act.cautions)):
@@ -347,12 +348,12 @@ class Advice(World):
 
     def parsed(self, dialogue: Dialogue) -> list[Act]:
         """Return what was understood of each answer."""
-        return [understand(from_notation(text)) for text in dialogue.texts(ADVISER)]
+        return [understand(text) for text in dialogue.texts(ADVISER)]
 
     def understood(self, dialogue: Dialogue) -> bool:
         """Return whether the newest answer says anything beside filler."""
         answers = dialogue.texts(ADVISER)
-        return bool(answers) and understand(from_notation(answers[-1])).understood
+        return bool(answers) and understand(answers[-1]).understood
 
     def self_play(self, draws: Draws) -> Dialogue:
         """Return a finished dialogue of an adviser of mixed quality, to train language models on."""

@@ -19,7 +19,6 @@ from dialog_gym.envs.advice_language import (
     STEPS,
     Act,
     cues,
-    from_notation,
     say,
     to_notation,
     understand,
@@ -100,7 +99,7 @@ def facts(dialogue: Dialogue) -> Floats:
     whether the usual things were tried; the harm that the shortcut may do.
     """
     known = belief(dialogue)
-    acts = [understand(from_notation(text)) for text in dialogue.texts(ADVISER)]
+    acts = [understand(text) for text in dialogue.texts(ADVISER)]
     steps = {kind for act in acts for kind in act.steps}
     shortcuts = {kind for act in acts for kind in act.shortcuts}
     asked = known.question() if known.topic else None
