@@ -12,7 +12,8 @@ ROLES = ("agent", "partner")
 
 def talk(*pairs: tuple[str, str], seed: int = 0, stop: str = "", success: bool = False) -> Dialogue:
     """Return a dialogue of ``(said, answered)`` pairs; an empty answer is none."""
-    turns = tuple(Turn(role, text) for pair in pairs for role, text in zip(ROLES, pair, strict=True) if text)
+    said = [Turn(role, text) for pair in pairs for role, text in zip(ROLES, pair, strict=True)]
+    turns = tuple(turn for turn in said if turn.role == "agent" or turn.text)
     return Dialogue(Scenario("A talk."), ROLES, seed, turns, {"mood": 3}, stop, success)
 
 
