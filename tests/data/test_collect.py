@@ -1,6 +1,7 @@
 """Collecting: every policy, any number of rows, killed and started again: the same rows."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,14 @@ class TestPrefix:
     def test_a_trained_agent(self, tmp_path):
         from dialog_gym.agents.td3 import Args, train
 
-        small = {"steps": 64, "rows": 8, "random_steps": 16, "eval_every": 0, "hidden": (8,), "track": "none"}
+        small: dict[str, Any] = {
+            "steps": 64,
+            "rows": 8,
+            "random_steps": 16,
+            "eval_every": 0,
+            "hidden": (8,),
+            "track": "none",
+        }
         train(Args(env=PREFIX, out=str(tmp_path / "run"), progress=False, batch=8, **small))
         found = list(collect(PREFIX, str(tmp_path / "run"), 3, tmp_path / "data"))
         assert len(found) == 3
