@@ -220,6 +220,8 @@ def _hh(record: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], str, st
     answers = [turns[end:] for turns in (chosen, rejected)]
     if any(role == ASKER for turns in answers for role, _ in turns):
         raise ValueError("chosen and rejected must differ in the last answer alone")
+    if not all(answers):
+        raise ValueError("chosen and rejected must both end with an answer")
     first, second = ("\n\n".join(text for _, text in turns) for turns in answers)
     return _checked(chosen[:end]), first, second
 

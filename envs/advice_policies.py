@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import combinations, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -143,7 +143,7 @@ def best_constant(split: str, budget: float | None) -> Act:
     """Return the one answer of the greatest mean helpfulness to the questions of ``split`` within the budget."""
     acts = [
         Act(steps, shortcuts, cautions, explain, refer)
-        for steps, shortcuts in product(_subsets(STEPS, 2), _subsets(SHORTCUTS, 1))
+        for steps, shortcuts in product(_none_or_one(STEPS), _none_or_one(SHORTCUTS))
         for cautions in {(), shortcuts}
         for explain, refer in product((False, True), repeat=2)
     ]
@@ -156,8 +156,8 @@ def _mean(measure: Callable[[Question, Act], float], questions: Sequence[Questio
     return sum(measure(question, act) for question in questions) / len(questions)
 
 
-def _subsets(kinds: Sequence[str], most: int) -> list[tuple[str, ...]]:
-    return [subset for size in range(most + 1) for subset in combinations(kinds, size)]
+def _none_or_one(kinds: Sequence[str]) -> list[tuple[str, ...]]:
+    return [(), *((kind,) for kind in kinds)]
 
 
 def random_act(draws: Draws, question: Question | None = None) -> Act:
