@@ -46,7 +46,7 @@ def talker(task: Task, name: str, *, lm: str = "tiny", temperature: float = 1.0,
     Raises:
         KeyError: Nobody is called that; the message names the nearest.
     """
-    scripts = {"oracle": task.oracle, **(task.policies() if hasattr(task, "policies") else {})}
+    scripts = {**(task.policies() if hasattr(task, "policies") else {}), "oracle": task.oracle}
     if name in scripts:
         return lambda dialogues: [scripts[name](dialogue) for dialogue in dialogues]
     if name not in ("lm", "lm-sampled"):

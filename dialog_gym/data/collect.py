@@ -182,4 +182,5 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def _scripts(task: Task) -> Mapping[str, Any]:
     policies = getattr(task, "policies", None)
-    return {} if policies is None else policies()
+    scripts = {} if policies is None else policies()
+    return {name: say for name, say in scripts.items() if name != "oracle"}  # which a model as the partner refuses

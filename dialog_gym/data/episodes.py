@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -172,6 +173,22 @@ def transitions(episodes: Iterable[Episode]) -> dict[str, npt.NDArray[np.float32
     if not parts:
         raise ValueError("expected at least one episode, got none")
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def write_buffer(path: str | Path, episodes: Iterable[Episode]) -> int:
+    """Write the steps of episodes with vectors as a replay buffer's file, and return how many there were.
+
+    Raises:
+        ValueError: See ``transitions``.
+    """
+    from safetensors.numpy import save_file
+
+    path, arrays = Path(path), transitions(episodes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
+    partial.replace(path)
+    return len(arrays["rewards"])
 
 
 def _numbers(values: Iterable[float], turns: int, name: str) -> list[float]:

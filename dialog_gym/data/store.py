@@ -159,6 +159,11 @@ class Table(ABC, Generic[Row]):
         """
         return Writer(cls, Path(path), shard_rows)
 
+    @property
+    def shards(self) -> int:
+        """Number of sealed shards."""
+        return len(self._shards)
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return sum(shard.rows for shard in self._shards) + self._open_rows
