@@ -32,6 +32,8 @@ PolicyName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|POL
 
 def run(words: Sequence[str]) -> None:
     """Run the command that ``words`` are."""
+    from dialog_gym.data.commands import branch, collect, data
+
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
         return train_agent(words[1], words[2:])
@@ -41,6 +43,9 @@ def run(words: Sequence[str]) -> None:
         "play": play,
         "train": train,
         "evaluate": evaluate,
+        "collect": collect,
+        "branch": branch,
+        "data": data,
         "fit": fit,
         "quickstart": quickstart,
     }
@@ -62,7 +67,7 @@ def envs(json: bool = False) -> None:
         json: Print JSON.
     """
     rows = [_env_row(spec) for spec in _dialogue_specs()]
-    _show_rows(rows, json)
+    show_rows(rows, json)
 
 
 def agents(json: bool = False) -> None:
@@ -73,7 +78,7 @@ def agents(json: bool = False) -> None:
     """
     from dialog_gym.agent import agent_names, agent_spec
 
-    _show_rows([{"agent": name, "summary": agent_spec(name).summary} for name in agent_names()], json)
+    show_rows([{"agent": name, "summary": agent_spec(name).summary} for name in agent_names()], json)
 
 
 def play(
@@ -97,13 +102,13 @@ def play(
 
     env_id = text_id(env_name(env))
     try:
-        made = gym.make(env_id, **_with_models(parse_settings(settings), partner=partner))
+        made = gym.make(env_id, **with_models(parse_settings(settings), partner=partner))
     except TypeError as error:
         raise ValueError(f"{env_id} cannot be made with {' '.join(settings)}: {reason(error)}") from error
     console = Console(stderr=json, highlight=False)
     played = play_dialogue(made, console, lambda: _next_line(console), seed=seed)
     if json:
-        _print_json(played.to_json())
+        print_json(played.to_json())
 
 
 def train(agent: AgentName) -> None:
@@ -171,10 +176,10 @@ def evaluate(
     known = policy in baselines.POLICIES
     if not known and not folder.is_dir():
         raise unknown("policy or run folder", policy, baselines.POLICIES)
-    told = {} if known else _told_by_run(folder)
+    told = {} if known else told_by_run(folder)
     env_id = env_name(env or told.get("env") or _no_env(policy))
     speaks = lm if _acts_by_vectors(env_id) else None  # in a text environment the policy speaks, not the environment
-    kwargs = _with_models({**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=speaks, partner=partner)
+    kwargs = with_models({**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=speaks, partner=partner)
     if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
     if policy == "oracle" and "partner" in kwargs:
@@ -192,11 +197,11 @@ def evaluate(
     if out is not None:
         _write_episodes(out, result, judged)
     if json:
-        _print_json(result.to_json() if judged is None else {**result.to_json(), "judge": judged.to_json()})
+        print_json(result.to_json() if judged is None else {**result.to_json(), "judge": judged.to_json()})
     else:
-        _show_rows([score_row(result)], False)
+        show_rows([score_row(result)], False)
         if judged is not None:
-            _show_rows(judged.rows(), False)
+            show_rows(judged.rows(), False)
             Console(highlight=False, soft_wrap=True).print(judged.spent())
 
 
@@ -258,9 +263,9 @@ def fit(
     )
     report = fitting.fit(options)
     if json:
-        _print_json(report)
+        print_json(report)
     else:
-        _show_rows([fitting.row(report)], False)
+        show_rows([fitting.row(report)], False)
         use = " ".join(f"--set {name}={value}" for name, value in report["use"].items())
         Console(highlight=False).print(f"The whole report is {options.out}/report.json. Use the map with: {use}")
 
@@ -293,7 +298,7 @@ def quickstart(
     console = Console(stderr=json, highlight=False)
     report = road.quickstart(road.Settings(out, steps, episodes, seed, kwargs), console)
     if json:
-        _print_json(report)
+        print_json(report)
 
 
 def env_name(name: str) -> str:
@@ -354,7 +359,7 @@ def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> Non
     out.write_text("".join(json_module.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
-def _with_models(kwargs: dict[str, Any], **models: str | None) -> dict[str, Any]:
+def with_models(kwargs: dict[str, Any], **models: str | None) -> dict[str, Any]:
     """Return arguments of an environment with those models that are named."""
     return {**kwargs, **{name: spec for name, spec in models.items() if spec is not None}}
 
@@ -396,7 +401,7 @@ def _split_flag(word: str, flags: Sequence[str]) -> list[str]:
     return [name, value] if equals and name in flags else [word]
 
 
-def _told_by_run(folder: Path) -> dict[str, Any]:
+def told_by_run(folder: Path) -> dict[str, Any]:
     """Return the settings a run was started with, nothing for an agent saved elsewhere."""
     config = folder / "config.json"
     if not config.exists():
@@ -437,9 +442,10 @@ def _next_line(console: Console) -> str | None:
     return line
 
 
-def _show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Print ``rows`` as a table, or as JSON."""
     if as_json:
-        return _print_json(list(rows))
+        return print_json(list(rows))
     table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*map(str, row.values()))
@@ -447,5 +453,6 @@ def _show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     return None
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print ``value`` as JSON."""
     sys.stdout.write(json_module.dumps(value, ensure_ascii=False, indent=2) + "\n")
