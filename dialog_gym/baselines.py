@@ -1,12 +1,13 @@
 """The policies that every agent is compared with, by name, and the two that fix the normalised score.
 
 ``oracle`` sees the partner's hidden state; ``lm`` is the frozen language model left alone. ``random`` and
-``constant`` act without looking, and show how much of a planner's score is due to listening at all.
+``constant`` act without looking, and show how much of a planner's score is due to listening at all. An embedded
+world adds scripted policies of its own (``World.policies``), by the names it gives them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Text
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from dialog_gym import rollout
+from dialog_gym.dialogue import Dialogue
 from dialog_gym.env import DialogueVectorEnv
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation, Policy
@@ -98,8 +100,10 @@ def evaluate(name: str, trial: Trial, references: Mapping[str, float] | None = N
         KeyError: Nobody is called ``name``; the message names the nearest.
         ValueError: The baseline cannot act in this environment.
     """
-    if name not in POLICIES:
-        raise unknown("policy", name, POLICIES)
+    require(name, trial)
+    scripted = scripted_policies(trial)
+    if name in scripted:
+        return trial.score(_speaking(scripted[name]), name, references, in_words=True)
     if name == "random":
         return trial.score(rollout.random_policy(trial.venv, seed=trial.seed), name, references)
     if name == "constant":
@@ -112,6 +116,38 @@ def evaluate(name: str, trial: Trial, references: Mapping[str, float] | None = N
         model = _model(trial.venv) or trial.lm
         policy = rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled"))
     return trial.score(policy, name, references, in_words=True)
+
+
+def require(name: str, trial: Trial) -> None:
+    """Refuse a policy that nobody knows.
+
+    Raises:
+        KeyError: ``name`` is neither in ``POLICIES`` nor one of the world's own; the message names the nearest.
+    """
+    names = {*POLICIES, *scripted_policies(trial)}
+    if name not in names:
+        raise unknown("policy or run folder", name, names)
+
+
+def scripted_policies(trial: Trial) -> dict[str, Callable[[Dialogue], str]]:
+    """Return the world's own policies by name, none where the environment is no embedded world.
+
+    The oracle is everybody's. Where actions are vectors, ``random`` and ``constant`` are those of ``POLICIES``; where
+    they are words, the world's.
+    """
+    below = trial.venv.unwrapped
+    named = getattr(getattr(below, "task", None), "policies", None)
+    if named is None:
+        return {}
+    taken = {"oracle", "lm", "lm-sampled"} if isinstance(trial.venv.single_action_space, Text) else POLICIES.keys()
+    return {name: speak for name, speak in named().items() if name not in taken}
+
+
+def _speaking(speak: Callable[[Dialogue], str]) -> Policy:
+    def act(observations: Any, infos: Mapping[str, Any]) -> list[str]:
+        return ["" if dialogue.stop_reason else speak(dialogue) for dialogue in infos["dialogue"]]
+
+    return act
 
 
 def references(trial: Trial) -> dict[str, float]:

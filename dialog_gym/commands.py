@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dialog_gym.authoring.modules import user_module
 from dialog_gym.errors import unknown
 from dialog_gym.judging import Judged, judge_episodes, verdict_json
 from dialog_gym.render import visible
@@ -32,6 +33,7 @@ PolicyName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|POL
 
 def run(words: Sequence[str]) -> None:
     """Run the command that ``words`` are."""
+    from dialog_gym.authoring.commands import check, new
     from dialog_gym.data.commands import branch, collect, data
 
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
@@ -48,6 +50,8 @@ def run(words: Sequence[str]) -> None:
         "data": data,
         "fit": fit,
         "quickstart": quickstart,
+        "new": new,
+        "check": check,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,
@@ -156,7 +160,8 @@ def evaluate(
     With --judge, a language model scores the dialogues besides; with ?cache=FILE in its spec, again for nothing.
 
     Args:
-        policy: A run folder or a saved agent, or oracle, lm, lm-sampled, random, constant.
+        policy: A run folder or a saved agent, or oracle, lm, lm-sampled, random, constant, or a scripted policy of
+            the environment, for instance infers.
         env: Environment; a run knows its own.
         episodes: Number of dialogues.
         seed: Seed of the first; the others follow.
@@ -173,8 +178,8 @@ def evaluate(
     from dialog_gym import baselines
 
     folder = Path(policy)
-    known = policy in baselines.POLICIES
-    if not known and not folder.is_dir():
+    known = policy in baselines.POLICIES or not folder.is_dir()
+    if env is None and known and policy not in baselines.POLICIES:
         raise unknown("policy or run folder", policy, baselines.POLICIES)
     told = {} if known else told_by_run(folder)
     env_id = env_name(env or told.get("env") or _no_env(policy))
@@ -185,6 +190,8 @@ def evaluate(
     if policy == "oracle" and "partner" in kwargs:
         raise ValueError("there is no oracle: the partner is a language model, whose mind nobody knows")
     trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "tiny", progress=True)
+    if known:
+        baselines.require(policy, trial)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
     scale = {} if raw or "partner" in kwargs else baselines.references(trial)  # a model's mind has no oracle
     if known:
@@ -250,7 +257,7 @@ def fit(
         kind=kind,
         lm=lm,
         out=out or Path(f"runs/{what}-{kind}"),
-        env=text_id(env_name(env)),
+        env=text_id(env_name(env)).rpartition(":")[2],
         env_kwargs=parse_settings(settings),
         chats=chats,
         dialogues=dialogues,
@@ -304,10 +311,18 @@ def quickstart(
 def env_name(name: str) -> str:
     """Return the id that ``name`` stands for: an id, ``module:id``, or one of ours without ``dialog_gym/``.
 
+    Of ``module:id`` the module is imported, also from the present folder; it registers the environment.
+
     Raises:
         KeyError: There is none; the message names the nearest.
+        ValueError: There is no such module.
     """
-    if ":" in name or name in gym.registry:
+    module, _, env_id = name.rpartition(":")
+    if module:
+        user_module(module)
+        if env_id not in gym.registry:
+            raise unknown("environment", env_id, [spec.id for spec in _dialogue_specs()])
+    if env_id in gym.registry:
         return name
     ours = f"dialog_gym/{name}"
     if ours in gym.registry:
@@ -318,7 +333,7 @@ def env_name(name: str) -> str:
 def text_id(env_id: str) -> str:
     """Return the id of the same game played in words: that of ``Name-v0`` for ``NamePrefix-v0``."""
     text = env_id.replace("Prefix-v", "-v")
-    return text if text in gym.registry else env_id
+    return text if text.rpartition(":")[2] in gym.registry else env_id
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode
 from dialog_gym import baselines
 from dialog_gym.baselines import Trial
 from dialog_gym.dialogue import Dialogue, Scenario
+from dialog_gym.env import PARTS
 
 BEST = np.array([0.5, -0.25, 0.0], dtype=np.float32)
 
@@ -35,7 +36,8 @@ class Target(gym.vector.VectorEnv):
 
     def infos(self):
         dialogue = Dialogue(Scenario("nothing"), ("a", "b"))
-        return {"dialogue": np.array([dialogue] * self.num_envs, dtype=object), "cost": np.zeros(self.num_envs)}
+        told = {"dialogue": np.array([dialogue] * self.num_envs, dtype=object), "cost": np.zeros(self.num_envs)}
+        return {**told, **dict.fromkeys(PARTS, {})}
 
 
 def test_search_finds_the_best_constant():
@@ -75,6 +77,22 @@ def test_trials_that_cannot_be_played_are_refused(setting, value):
 def test_environments_without_dialogues_are_refused():
     with pytest.raises(ValueError, match="expected an environment of dialogues"):
         baselines.text_rows(gym.make_vec("CartPole-v1", num_envs=1))
+
+
+def test_a_world_brings_its_own_policies_but_vectors_keep_random_and_constant():
+    text, vectors = (
+        baselines.scripted_policies(Trial(f"dialog_gym/Bargain{kind}-v0", rows=1)) for kind in ("", "Prefix")
+    )
+    assert {"infers", "constant", "random"} <= text.keys()
+    assert text.keys() - vectors.keys() == {"constant", "random"}
+    assert "oracle" not in text
+    assert baselines.scripted_policies(Trial("dialog_gym/Bargain-v0", {"partner": "tiny"})).keys() == text.keys()
+
+
+def test_a_constant_needs_vectors_or_a_world(monkeypatch):
+    monkeypatch.setattr(baselines, "scripted_policies", lambda trial: {})
+    with pytest.raises(ValueError, match="a constant policy acts by vectors"):
+        baselines.evaluate("constant", Trial("dialog_gym/Bargain-v0", episodes=2))
 
 
 def test_unknown_policy_names_the_nearest():

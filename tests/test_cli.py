@@ -64,7 +64,11 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("evaluate oracle", "Add --env"),
         ("evaluate oracle --env CartPole-v1", "CartPole-v1 cannot be made"),
         ("evaluate oracle --env Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
-        ("evaluate constant --env Bargain-v0 --raw --episodes 4", "a constant policy acts by vectors"),
+        (
+            "evaluate infer --env Bargain-v0 --episodes 4",
+            "did you mean 'infers'.*constant.*infers.*lm-sampled.*oracle",
+        ),
+        ("evaluate runs/nowhere", "no policy or run folder named 'runs/nowhere'"),
         ("evaluate oracle --env Bargain-v0 --partner tiny --episodes 2", "no oracle: the partner is a language model"),
         ("play Bargain-v0 --partner tinny", "did you mean 'tiny'?"),
         ("play Bargain-v0 --partner openai:gpt-x", "is named 'openai:MODEL@URL'"),
@@ -107,6 +111,15 @@ def test_evaluate_prints_json_and_writes_dialogues(capsys, tmp_path):
     assert seen["normalised"] is None
     assert seen["returns"] == [line["return"] for line in lines]
     assert len(lines) == 6
+
+
+def test_evaluate_plays_the_scripted_policies_of_a_world(capsys):
+    words = ["evaluate", "infers", "--episodes", "8", "--json"]
+    text = json.loads(run(capsys, *words, "--env", "Bargain-v0", "--raw").out)
+    vectors = json.loads(run(capsys, *words, "--env", "BargainPrefix-v0").out)
+    assert text["policy"] == "infers"
+    assert text["returns"] == vectors["returns"]  # it speaks itself, also where actions are vectors
+    assert 0.5 < vectors["normalised"] < 1.2
 
 
 def test_evaluate_does_not_depend_on_rows(capsys):

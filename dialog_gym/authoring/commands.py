@@ -1,0 +1,86 @@
+"""The commands of ``dialog-gym`` for authors: ``new``, ``check`` and ``partner-report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dialog_gym.authoring.new import Kind, write_new
+
+Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]
+
+
+def new(
+    kind: tyro.conf.Positional[Kind],
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
+    folder: Path = Path(),
+) -> None:
+    """Write a new environment or reward and its test: a small example that works, to change.
+
+    In a checkout of dialog_gym the files go where they belong, and an environment is registered.
+
+    Args:
+        kind: What to write.
+        name: Name of the module, for instance small_talk.
+        folder: Where to write it.
+    """
+    written = write_new(kind, name, folder)
+    lines = [f"wrote {file}" for file in written.files]
+    sys.stdout.write("\n".join([*lines, "", "Try next:", *(f"  {command}" for command in written.next)]) + "\n")
+
+
+def check(
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV|MODULE:CLASS")], settings: Settings = ()
+) -> None:
+    """Check that an environment, a task or a reward keeps its contract; exit status 1 if it does not.
+
+    Args:
+        what: Environment, for instance Bargain-v0 or module:my/Name-v0, or the class of a task or of a reward.
+        settings: Argument of the environment or the class, for instance side=seller.
+    """
+    from dialog_gym.commands import parse_settings
+
+    found = _found(what, parse_settings(settings))
+    width = max(len(finding.check) for finding in found)
+    for name, problem in found:
+        sys.stdout.write(f"{name:<{width}}  {problem or 'ok'}\n")
+    problems = sum(not finding.ok for finding in found)
+    if problems:
+        sys.stdout.write(f"\n{problems} of {len(found)} checks failed.\n")
+        sys.exit(1)
+
+
+def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
+    import gymnasium as gym
+
+    from dialog_gym.authoring.modules import user_class
+    from dialog_gym.checks import env_findings, reward_findings, task_findings
+    from dialog_gym.commands import env_name, text_id
+    from dialog_gym.env import load_task
+    from dialog_gym.rewards.base import Reward
+    from dialog_gym.task import Task
+
+    name = what.rpartition(":")[2]
+    if ":" in what and name.isidentifier():
+        made = _construct(user_class(what), what, kwargs)
+        if isinstance(made, Reward):
+            return reward_findings(made)
+        if isinstance(made, Task):
+            return task_findings(made)
+        raise ValueError(f"expected a Task or a Reward to check, got {what}, a {type(made).__mro__[-2].__name__}")
+    env_id = text_id(env_name(what))
+    found = env_findings(env_id, **kwargs)
+    if found[0].ok:
+        settings = {**gym.spec(env_id.rpartition(":")[2]).kwargs, **kwargs}
+        found += task_findings(load_task(settings.pop("task"), settings))
+    return found
+
+
+def _construct(found: type[Any], what: str, kwargs: dict[str, Any]) -> Any:
+    try:
+        return found(**kwargs)
+    except TypeError as error:
+        raise ValueError(f"{what} cannot be made with {kwargs}: {error}; give arguments by --set KEY=VALUE") from error
