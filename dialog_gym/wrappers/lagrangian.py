@@ -32,6 +32,10 @@ MULTIPLIER = "lagrange_multiplier"
 class PID:
     """How the multiplier answers to the excess, mean cost less budget, once per update.
 
+    The gains are rewards per cost; the defaults suit rewards and costs of about 1 an episode. Without a proportional
+    part the multiplier swings; fifty times the integral part damped it for slow and fast learners alike (the
+    derivative part made no difference there: one turn, 10 or 32 episodes per update).
+
     Attributes:
         proportional: Gain of the (smoothed) excess itself.
         integral: Gain of the sum of all excesses so far, which is kept at least 0.
@@ -41,9 +45,9 @@ class PID:
         highest: Largest multiplier.
     """
 
-    proportional: float = 0.1
-    integral: float = 0.01
-    derivative: float = 0.1
+    proportional: float = 1.0
+    integral: float = 0.02
+    derivative: float = 1.0
     smoothing: float = 0.9
     initial: float = 0.0
     highest: float = 100.0

@@ -17,6 +17,7 @@ from dialog_gym.rewards.base import Scored, checked
 from dialog_gym.rewards.compose import before_turn, times
 from tests.rewards.judges import Scripted, verdict
 from tests.rewards.tables import DIALOGUES, Table, talk
+from tests.test_import_time import heavy_after
 from tests.toy import GuessTask
 
 
@@ -308,6 +309,17 @@ class TestRefused:
 
         with pytest.raises(ValueError, match=r"must return the terms it declares, \['odd'\], got \['other'\]"):
             (2 * Odd("odd"))(DIALOGUES)
+
+
+def test_names_and_operators_load_nothing_heavy():
+    code = """
+from dialog_gym.rewards import (
+    Affect, Judge, Length, Perplexity, Repetition, RewardModel, Similarity, Success, potential, train_reward_model
+)
+from dialog_gym.wrappers import LagrangianWrapper, RewardWrapper
+(0.5 * Success() + Length(1, 2).per_turn() * Repetition().at_end()).clip(0, 1).normalise().named("x")
+"""
+    assert heavy_after(code) == []
 
 
 def test_the_package_names_what_is_near():

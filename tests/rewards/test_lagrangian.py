@@ -55,6 +55,12 @@ def test_the_integral_alone_swings_and_the_pid_controller_does_not():
     assert damped.mean() == pytest.approx(0.2, abs=0.01)
 
 
+def test_the_default_gains_hold_the_budget():
+    often = trained(PID(), steps=1000)[400:]
+    assert often.mean() == pytest.approx(0.2, abs=0.01)
+    assert often.std() < 0.05
+
+
 def test_where_the_budget_is_never_met_the_multiplier_is_0():
     env = LagrangianWrapper(DialogueEnv(ShoutTask()), pid=FAST, every=1)
     for _ in range(20):
@@ -85,7 +91,7 @@ def test_the_multiplier_stays_in_its_range(costs, budget, smoothing):
 @pytest.mark.parametrize("rescale", [False, True])
 def test_the_reward_pays_for_the_cost(rescale):
     env = LagrangianWrapper(
-        DialogueEnv(GuessTask()), budget=0.5, pid=PID(initial=2.0, smoothing=0), every=1, rescale=rescale
+        DialogueEnv(GuessTask()), budget=0.5, pid=PID(0.1, 0.01, 0, initial=2.0, smoothing=0), every=1, rescale=rescale
     )
     env.reset(seed=0)
     share = 1 / 3 if rescale else 1
