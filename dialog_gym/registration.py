@@ -15,6 +15,7 @@ TASKS = {
     "Bargain": "dialog_gym.envs.bargain:Bargain",
     "RedTeam": "dialog_gym.envs.red_team:red_team",
     "Advice": "dialog_gym.envs.advice:Advice",
+    "Chat": "dialog_gym.envs.chat:Chat",
 }
 """Task class by environment name. ``Name`` gives ``dialog_gym/Name-v0`` and ``dialog_gym/NamePrefix-v0``."""
 
