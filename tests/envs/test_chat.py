@@ -531,13 +531,13 @@ def test_vader_measures_a_model_where_nothing_else_is_said():
 
 
 def test_a_model_is_told_its_situation_and_may_take_leave():
-    seen = []
-    task = PartnerTask(Chat(affect=Loud()), Scripted(lambda prompt: seen.append(prompt) or "I must go now, goodbye."))
+    model = Scripted(lambda prompt: "I must go now, goodbye.")
+    task = PartnerTask(Chat(affect=Loud()), model)
     dialogue = begin(task, 1)
     done, reward = step(task, dialogue, "hello")
     assert done.stop_reason == "left"
     assert reward == pytest.approx(max(0.5 + 0.5 * (-1 - 7 * 0.6) / 8, 0))
-    brief = seen[0][0]["content"]
+    brief = model.calls[0][0][0]["content"]
     assert dialogue.scenario.hidden["situation"] in brief
     assert "You talk to the listener" in brief
     done, _ = step(task, dialogue, "goodbye")
@@ -588,8 +588,8 @@ def test_situations_are_read(tmp_path, name):
     text = json.dumps(RECORDS) if ".json" in name and "l" not in name else "\n".join(map(json.dumps, RECORDS))
     if name.endswith("csv"):
         rows = [["conv_id", "utterance_idx", "prompt", "utterance", "context"]]
-        told = [(i, r["situation"].replace("\n", " "), r["emotion"]) for i, r in enumerate(RECORDS)]
-        rows += [[i, k, situation, "x", emotion] for i, situation, emotion in told for k in (1, 2)]
+        told = [(str(i), r["situation"].replace("\n", " "), r["emotion"]) for i, r in enumerate(RECORDS)]
+        rows += [[i, k, situation, "x", emotion] for i, situation, emotion in told for k in "12"]
         with (tmp_path / "rows").open("w", newline="") as file:
             csv.writer(file).writerows(rows)
         text = (tmp_path / "rows").read_text()
