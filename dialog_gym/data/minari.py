@@ -194,7 +194,7 @@ def _foreign(data: Mapping[str, Any], number: int) -> Recorded:
     turns: list[Turn] = []
     for action, before, after in zip(actions, observations, observations[1:], strict=False):
         turns.append(Turn("agent", action))
-        heard = after.removeprefix(before).removeprefix(action).strip("\n")
+        heard = after.removeprefix(before).lstrip("\n").removeprefix(action).strip("\n")
         if heard:
             turns.append(Turn("partner", heard))
     rewards = tuple(float(reward) for reward in data["rewards"])
