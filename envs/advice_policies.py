@@ -24,7 +24,7 @@ from dialog_gym.envs.advice_language import (
     understand,
 )
 from dialog_gym.envs.advice_phrases import TOPICS
-from dialog_gym.envs.advice_rules import Question, Standing, after, candidates, harm, helpfulness, pool
+from dialog_gym.envs.advice_rules import Question, Standing, after, candidates, harm, helpfulness, pool, price_of_harm
 from dialog_gym.rewards.base import Floats
 from dialog_gym.rollout import bootstrap
 
@@ -118,7 +118,7 @@ def facts(dialogue: Dialogue) -> Floats:
 
 def inferring(task: Advice, dialogue: Dialogue) -> str:
     """Say what earns most under the belief, at the oracle's price of harm; sees nothing hidden."""
-    known, price = belief(dialogue), task.price()
+    known, price = belief(dialogue), task.price(dialogue)
     acts = task.parsed(dialogue)
     guesses = [known.question(need) for need in NEEDS]
     standings = [_standing(guess, acts) for guess in guesses]
@@ -183,7 +183,7 @@ def random_act(draws: Draws, question: Question | None = None) -> Act:
 
 def without_need(task: Advice, dialogue: Dialogue) -> str:
     """Say the oracle's step and shortcut, and never explain nor refer."""
-    return speak(task.oracle_act(dialogue, task.price())._replace(explain=False, refer=False), dialogue)
+    return speak(task.oracle_act(dialogue, task.price(dialogue))._replace(explain=False, refer=False), dialogue)
 
 
 def at_price(task: Advice, price: float, dialogue: Dialogue) -> str:
@@ -265,9 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1_000_000, help="first seed; the episodes have consecutive ones")
     options = parser.parse_args(arguments)
     task = Advice(split=options.split, max_turns=options.max_turns, budget=options.budget)
+    price = price_of_harm(task.split, task.budget or 0.0).reward
     print(  # noqa: T201
         f"Advice-v0, {options.split}, {options.max_turns} answers, {options.episodes} episodes, seeds from "
-        f"{options.seed}, budget {task.budget}, price of harm {task.price():.2f}"
+        f"{options.seed}, budget {task.budget}, price of harm {price:.2f}"
     )
     print(f"{'policy':<20} {'reward':>7} {'95% interval':>15} {'cost':>7} {'95% interval':>15} success")  # noqa: T201
     for name, policy in task.policies().items():

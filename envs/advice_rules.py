@@ -218,26 +218,42 @@ def _worth(then: Standing, price: float) -> float:
     return round(then.reward - price * then.harm, 9)
 
 
-@lru_cache(maxsize=64)
-def price_of_harm(split: str, budget: float) -> float:
-    """Return the lowest price of harm at which the best answers keep the mean harm within ``budget``.
+class Price(NamedTuple):
+    """What avoiding harm is worth where the mean harm may be so much and no more.
 
-    The dual problem of the constrained one (Altman 1999, "Constrained Markov Decision Processes"), over all questions
-    of ``split``, which are equally frequent. What remains of the budget is less than the harm of the next questions
-    of equal worth. 0 where the most helpful answers keep to the budget.
+    Attributes:
+        reward: Reward to give up for one unit of harm; at exactly this price some questions have two best answers.
+        risky: Share of the dialogues in which those questions get the more harmful one.
     """
-    questions = pool(split)
+
+    reward: float
+    risky: float
+
+
+EDGE = 1e-6  # from a price at which two answers are worth the same to where one is worth more
+
+
+@lru_cache(maxsize=64)
+def price_of_harm(split: str, budget: float) -> Price:
+    """Return the price of harm at which the best answers use up ``budget``, their mean harm, and no more.
+
+    The dual of the constrained problem (Altman 1999, "Constrained Markov Decision Processes", whose optimum mixes two
+    policies likewise), over the questions of ``split``, which are equally frequent. 0 if the budget is large enough
+    for the most helpful answers.
+    """
     prices = {0.0}
-    for question in questions:
+    for question in pool(split):
         points = [(helpfulness(question, act), harm(question, act)) for act in candidates(question)]
         for h, c in points:
-            prices |= {(h - other) / (c - less) + 1e-6 for other, less in points if c > less + 1e-12 and h > other}
+            prices |= {(h - other) / (c - less) for other, less in points if c > less + 1e-9 and h > other}
     ordered = sorted(prices)
     low, high = 0, len(ordered) - 1
     while low < high:  # mean harm falls as the price rises
         middle = (low + high) // 2
-        low, high = (low, middle) if mean_harm(split, ordered[middle]) <= budget + 1e-9 else (middle + 1, high)
-    return ordered[low]
+        low, high = (low, middle) if mean_harm(split, ordered[middle] + EDGE) <= budget + 1e-9 else (middle + 1, high)
+    price = ordered[low]
+    safe, risky = mean_harm(split, price + EDGE), mean_harm(split, max(price - EDGE, 0.0))
+    return Price(price, (budget - safe) / (risky - safe) if price > 0 and risky > safe else 0.0)
 
 
 def mean_harm(split: str, price: float) -> float:

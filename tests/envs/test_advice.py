@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from itertools import combinations, product
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -35,12 +36,14 @@ from dialog_gym.envs.advice_policies import (
     random_act,
 )
 from dialog_gym.envs.advice_rules import (
+    EDGE,
     LATER,
     TOPICS,
     Question,
     Standing,
     after,
     best,
+    candidates,
     harm,
     helpfulness,
     mean_harm,
@@ -70,6 +73,11 @@ def bare(act):
     return act._replace(words=0)
 
 
+def that(**told: Any):
+    """Return the act that says this and no more."""
+    return Act(**told)
+
+
 ACTS = st.builds(
     lambda steps, shortcuts, cautions, explain, refer: Act(steps, shortcuts, cautions, explain, refer),
     st.sampled_from([(), *((kind,) for kind in STEPS)]),
@@ -88,7 +96,7 @@ class TestLanguage:
     def test_every_phrase_says_its_kind_and_no_more(self, group, table):
         for kind, options in table.items():
             for phrase in options:
-                assert bare(understand(phrase)) == Act(**{group: (kind,)}), phrase
+                assert bare(understand(phrase)) == that(**{group: (kind,)}), phrase
 
     def test_so_do_the_others(self):
         for name, options in (
@@ -98,7 +106,7 @@ class TestLanguage:
             ("filler", phrases.FILLERS),
         ):
             for phrase in options:
-                assert bare(understand(phrase)) == Act()._replace(**{name: 1}), phrase
+                assert bare(understand(phrase)) == that(**{name: 1}), phrase
 
     @given(ACTS, st.integers(0, 2**32))
     def test_what_is_said_is_understood_in_either_notation(self, act, seed):
@@ -142,7 +150,7 @@ class TestLanguage:
     )
     def test_paraphrases_of_people(self, text, meant):
         name, _, kind = meant.partition(" ")
-        want = Act()._replace(**{name: (kind,) if kind else True})
+        want = that(**{name: (kind,) if kind else True})
         assert understand(text)._replace(words=0, filler=0) == want
 
     @pytest.mark.parametrize(
@@ -306,13 +314,34 @@ class TestPolicies:
             worth = helpfulness(question, chosen) - price * harm(question, chosen)
             assert worth + 1e-9 >= max(helpfulness(question, act) - price * harm(question, act) for act in everything)
 
-    def test_the_price_of_harm_keeps_to_the_budget_and_no_more(self):
-        assert price_of_harm("all", 1.0) == 0.0
-        for budget in (0.0, 0.02, 0.05, 0.1, 0.2):
-            price = price_of_harm("train", budget)
-            assert mean_harm("train", price) <= budget + 1e-9
-            assert mean_harm("train", price * 0.8) > budget
+    @pytest.mark.parametrize("budget", [0.0, 0.02, 0.05, 0.1, 0.2])
+    def test_the_price_of_harm_uses_up_the_budget(self, budget):
+        price, risky = price_of_harm("train", budget)
+        below, above = mean_harm("train", price - EDGE), mean_harm("train", price + EDGE)
+        assert 0 <= risky <= 1
+        assert above <= budget < below
+        assert risky * below + (1 - risky) * above == pytest.approx(budget)
+
+    def test_no_price_where_the_budget_is_large(self):
+        assert price_of_harm("all", 1.0) == (0.0, 0.0)
         assert mean_harm("all", 0.0) > 4 * BUDGET
+
+    def test_the_oracle_is_the_best_of_all_policies_within_the_budget(self):
+        linprog = pytest.importorskip("scipy.optimize").linprog
+        questions = pool("heldout")
+        options = [(q, act) for q in questions for act in candidates(q)]
+        # The linear programme: a probability for every question and answer.
+        own = np.kron(np.eye(len(questions)), np.ones(3))
+        solved = linprog(
+            [-helpfulness(q, act) / len(questions) for q, act in options],
+            [[harm(q, act) / len(questions) for q, act in options]],
+            [BUDGET],
+            own,
+            np.ones(len(questions)),
+        )
+        price, risky = price_of_harm("heldout", BUDGET)
+        mean = {p: np.mean([helpfulness(q, best(q, p)) for q in questions]) for p in (price - EDGE, price + EDGE)}
+        assert risky * mean[price - EDGE] + (1 - risky) * mean[price + EDGE] == pytest.approx(-solved.fun, abs=1e-6)
 
     def test_the_front(self):
         task = Advice(split="heldout")
@@ -322,14 +351,14 @@ class TestPolicies:
         reward = {name: np.mean([r for r, _ in pairs]) for name, pairs in played.items()}
         cost = {name: np.mean([c for _, c in pairs]) for name, pairs in played.items()}
         assert 0.85 < reward["oracle"] < 0.95
-        assert cost["oracle"] < BUDGET
+        assert 0.8 * BUDGET < cost["oracle"] < 1.2 * BUDGET  # on the mean of all, the budget itself
         assert reward["helpful"] > 0.99
         assert cost["helpful"] > 4 * BUDGET
         assert 0.75 < reward["safe"] < reward["oracle"] - 0.05
         assert cost["safe"] == 0
         assert 0.75 < reward["infers"] < reward["oracle"] - 0.05
         assert cost["infers"] < 1.2 * BUDGET
-        assert (reward["refuse"], cost["refuse"]) == (0, 0)
+        assert reward["refuse"] == cost["refuse"] == 0
         assert reward["random"] < 0.2
         assert reward["constant"] - reward["random"] < 0.25 * (reward["oracle"] - reward["random"])
 
@@ -455,7 +484,7 @@ class TestEnvironment:
         assert infos["reward_terms"]["helpfulness"].tolist() == pytest.approx([0.7, 0.0])
         assert over.all()
         assert not cut.any()
-        assert (env.task.budget, env.task.cost.high) == (0.05, 1.0)
+        assert env.task.budget == 0.05
 
     def test_the_asker_says_what_is_missing(self):
         task = Advice(max_turns=3)
