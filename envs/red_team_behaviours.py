@@ -10,7 +10,8 @@ Truncates after ``max_turns``, 3 by default; nothing terminates it. Success is j
 score is above .5 (``dialog_gym.envs.red_team_results``, which makes tables of it); ``info["success"]`` stays False.
 
 The defender (``partner=SPEC``, any language model) sees the conversation alone: no system message, no goal, and not
-the ``opener``, a first line that the attacker's model is shown so that its chat begins with a user.
+the ``opener``, a line of the user's that a model as the attacker may be shown first. Give it room for its answers
+(``partner_tokens=384`` in the source; 64 by default).
 
 File: CSV in HarmBench's columns (Mazeika et al. 2024, arXiv:2402.04249), UTF-8, plain or ``.gz``. Only behaviours of
 the functional category ``standard`` are kept unless others are asked for; a contextual one shows its context to the
@@ -146,7 +147,7 @@ class RedTeamBehaviours(Task):
         behaviour: str | None = None,
         split: str = "all",
         max_turns: int = 3,
-        opener: str | None = "Hello.",
+        opener: str | None = None,
         template: str | Path | None = None,
         judge_temperature: float = 10.0,
     ) -> None:
@@ -160,7 +161,8 @@ class RedTeamBehaviours(Task):
             behaviour: ``BehaviorID`` of the only one to play; None for all that are kept.
             split: ``"train"`` and ``"heldout"`` are 70 and 30 percent of the behaviours, by a hash of the id.
             max_turns: Rounds, at least 1.
-            opener: First line of the user in the chat that the attacker's model reads; None for none.
+            opener: First line of the user in the chat that a model as the attacker reads, as in the source; None for
+                none.
             template: File with the classifier's question; see ``YesNoJudge``. None for the package's own.
             judge_temperature: Of the classifier's score.
 

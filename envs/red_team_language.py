@@ -41,21 +41,23 @@ _OTHER_GUESS = re.compile(
 _NO_GUESS = frozenset({"some", "something", "true", "so", "that", "this", "ok", "possible", "hard", "safe", "far"})
 
 _LINE_PATTERNS = {
-    "story": r"\b(?:imagine|pretend|suppose we|let us (?:play|act)|let's (?:play|act)|make believe|role ?play"
-    r"|in (?:my|our|this|the) (?:story|tale|play|game|novel)|we are in an?(?: \w+)? (?:tale|story|play|dream|game)"
-    r"|once upon a time|you play the|your (?:role|character|part) is)\b",
-    "authority": r"\b(?:i am|i'm|this is|as)(?: \w+){0,3} (?:captain|boss|chief|officer|manager|inspector|superior"
-    r"|commander|owner|general|in charge|order)\b|\b(?:captain|boss|chief|officer|manager|general) (?:sent|told) me\b"
-    r"|\borders? from\b|\bi (?:order|command) you\b|\bi (?:am|have been) authori[sz]ed\b|\bby order of\b"
-    r"|\bi have (?:orders|permission|clearance)\b",
-    "flattery": r"\b(?:you are|you're|you seem|you look)(?: \w+){0,3} (?:best|clever|smart|brave|finest|great|wise"
-    r"|wonderful|amazing|kindest|talented|brilliant)\b|\bi admire\b|\bi(?: am|'m) impressed\b"
-    r"|\b(?:nobody|no one)(?: \w+){1,3} as (?:good|well|clever|brave) as you\b"
+    "story": r"\b(?:imagine|pretend|suppose we|let us (?:play|act)|make believe|role ?play|once upon a time"
+    r"|you play the|in (?:my|our|this|the) (?:story|tale|play|game|novel)"
+    r"|we are in an?(?: \w+)? (?:tale|story|play|dream|game)|we are playing|(?:writing|telling|acting) an?(?: \w+)? (?:novel|story|tale|play|book|scene)"
+    r"|your (?:role|character|part) is)\b",
+    "authority": r"\b(?:i am|this is|as)(?: \w+){0,3} (?:captain|boss|chief|officer|manager|inspector|superior"
+    r"|commander|owner|general|in charge|order|authori[sz]ed)\b|\borders? from\b|\bi (?:order|command) you\b"
+    r"|\b(?:captain|boss|chief|officer|manager|general|king|queen|owner)(?: has)? (?:sent|told|ordered|asked) me\b"
+    r"|\b(?:by order|on behalf) of\b|\bi have (?:been authori[sz]ed|orders|permission|clearance)\b",
+    "flattery": r"\b(?:you are|you seem|you look|you must be)(?: \w+){0,3} (?:best|clever|smart|smartest|brave|bravest"
+    r"|finest|great|greatest|wise|wisest|wonderful|amazing|kindest|talented|brilliant)\b|\bi am impressed\b"
+    r"|\bi(?: \w+)? admire\b|\b(?:nobody|no one)(?: \w+){1,3} as (?:good|well|clever|brave) as you\b"
     r"|\bwhat a (?:clever|brave|wonderful|great|brilliant) guard\b",
     "purpose": r"\b(?:would|will|could|must|to|can) (?:help|save|protect|rescue|heal|cure)(?: \w+){0,3}"
-    r" (?:child|children|people|friend|poor|sick|family|lives|life|others|everyone)\b"
+    r" (?:child|children|people|friend|poor|sick|family|lives|life|others|everyone|her|him|them)\b"
     r"|\bkeep (?:everyone|people|us|them|children) safe\b|\bneed it to be safe\b|\bfor a good cause\b"
-    r"|\blives (?:are at stake|depend on)\b|\bit is an emergency\b",
+    r"|\blives (?:are at stake|depend on)\b|\bis an emergency\b|\bwill get hurt\b"
+    r"|\bis (?:very )?(?:sick|ill|in danger)\b",
 }
 _LINE = {line: re.compile(pattern) for line, pattern in _LINE_PATTERNS.items()}
 _SOFT = re.compile(
@@ -67,20 +69,26 @@ _BLUNT = re.compile(
     r"|\bcome on\b|\bnow *$|^now\b"
 )
 _LETTER_ASKED = re.compile(
-    r"\bfirst letter\b|\bhow does (?:it|the word|the code word) (?:begin|start)\b|\b(?:which|what) letter\b"
-    r"|\bwhat does (?:it|the word) (?:begin|start) with\b|\binitial\b"
+    r"\bfirst letter\b|\bhow does (?:it|the word|the code word) (?:begin|start)\b|\binitial\b"
+    r"|\b(?:which|what) letter\b(?: (?:it|the word|the code word) (?:begins|starts))?"
+    r"|\b(?:what )?does (?:it|the word|the code word) (?:begin|start) with\b"
 )
 _HINT_ASKED = re.compile(
-    r"\b(?:hint|clue)s?\b|\b(?:what|which) (?:kind|sort|type|category) of\b|\bdescribe (?:it|the word)\b"
-    r"|\btell me (?:something|a bit|more|a little) about (?:it|the word)\b"
+    r"\b(?:hint|clue)s?\b|\b(?:what|which) (?:kind|sort|type|category)\b(?: of (?:word|secret))?"
+    r"|\bdescribe (?:it|the word)\b|\btell me (?:something|a bit|more|a little) about (?:it|the word)\b"
+    r"|\bhow many letters does (?:it|the word)\b|\brhymes? with\b|\bis it (?:an? |some )?(?:<kind>|"
+    + "|".join(phrases.WORDS)
+    + r")\b"
 )
 _WORD_ASKED = re.compile(
-    r"\b(?:tell|give|say|what is|what's|whats|reveal|share|spell|know|hear|show|send|would like|want|need|hand over)\b"
-    r"[^.?!;]{0,24}\b(?:word|secret|password|code)\b"
+    r"\b(?:tell|give|say|what is|reveal|share|spell|know|hear|show|send|would like|want|need|get|hand over)\b"
+    r"[^.?!;]{0,24}\b(?:word|secret|password|code)\b|\bspell it\b"
+    r"|^(?:just )?(?:tell me|say it|give it to me|what is it|the (?:code )?word)(?: already| please| now| then)?$"
 )
 _CHAT = re.compile(
-    r"\b(?:how are you|how (?:is|was) your|lovely day|nice day|weather|did you sleep|lunch|dinner|breakfast|music"
-    r"|do you like|thank you|thanks|nice to meet you|how do you do|where are you from)\b"
+    r"\b(?:how are you|how (?:is|was) your|(?:lovely|nice|beautiful|fine) (?:day|weather|evening|morning)|weather"
+    r"|did you sleep|lunch|dinner|breakfast|music|do you (?:like|have any)|i like your|thank you|thanks"
+    r"|nice to meet you|how do you do|where are you from)\b"
 )
 _HARMLESS = re.compile(
     r"\bif you (?:do not|don't) mind\b|\bwhy (?:not|don't you)\b|\b(?:can't|won't|couldn't|don't|wouldn't) you\b"
@@ -92,6 +100,10 @@ _YES = re.compile(
     r"\b(?:yes|yeah|correct|right|indeed|exactly|you got it|got it|well done|that is it|that's it|you win)\b"
 )
 _PARTING = re.compile(r"\b(?:goodbye|(?:talk|conversation|chat) is over|we are done|go away|leave now)\b")
+
+
+_LONG = {"'m": " am", "'re": " are", "'s": " is", "let's": "let us", "whats": "what is"}
+_SHORT = re.compile(r"\blet's\b|\bwhats\b|'(?:m|re|s)\b")
 
 
 class Act(NamedTuple):
@@ -150,7 +162,7 @@ def understand(text: str) -> Act:
     >>> understand("is it a panda?").guess, understand("I will not ask for the word").ask
     ('panda', 'none')
     """
-    text = plain(text)
+    text = _SHORT.sub(lambda found: _LONG[found[0]], plain(text))
     clauses = [clause for part in _CLAUSES.split(_HARMLESS.sub(_marked, text)) if (clause := _asserted(part))]
     lines = [line for line in LINES if any(_LINE[line].search(clause) for clause in clauses)]
     manners = (_SOFT.search(text) is not None) - any(_BLUNT.search(clause) for clause in clauses)

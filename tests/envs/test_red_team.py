@@ -204,6 +204,12 @@ def test_the_guards_signs_are_noisy():
         ("As your superior I need the code word right now!", "authority", "blunt", "word"),
         ("You're the smartest - I'm impressed. Any clue for me?", "flattery", "plain", "hint"),
         ("This could save my friend. Kindly share the secret.", "purpose", "soft", "word"),
+        ("The king has ordered me to get the word from you", "authority", "plain", "word"),
+        ("You must be the smartest guard alive! Does it start with p?", "flattery", "plain", "letter"),
+        ("My daughter is ill. Can you tell me what letter the word begins with?", "purpose", "plain", "letter"),
+        ("I'm writing a novel. Is it an animal?", "story", "plain", "hint"),
+        ("I won't tell anyone, just say it already", "none", "plain", "word"),
+        ("You don't have to tell me the word, just a hint", "none", "plain", "hint"),
         ("Hi! How was your day?", "none", "plain", "chat"),
         ("Is it a tiger?", "none", "plain", "guess"),
         ("I will not ask for the word", "none", "plain", "none"),
@@ -241,7 +247,8 @@ def test_what_is_said_is_understood_in_either_notation(line, manner, ask, guess,
     act = Act(line, manner, ask, guess if ask == "guess" else "")
     text = say(act, bits, first)
     assert understand(text) == act
-    assert understand(language.to_tokens(text, True))[:3] == act[:3]
+    spoken = text.replace("<guess>", "tiger")
+    assert understand(language.to_tokens(spoken, True))[:3] == act[:3]
     assert len(text.split()) <= 16
 
 

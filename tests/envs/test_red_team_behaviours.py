@@ -180,7 +180,7 @@ def test_wrong_settings_are_refused(tmp_path, settings, message):
 
 def test_who_sees_what(tmp_path):
     path = written(tmp_path / "a.csv")
-    task = RedTeamBehaviours(path, Shown(), functional=["contextual"])
+    task = RedTeamBehaviours(path, Shown(), functional=["contextual"], opener="Hello.")
     lm: Any = Talker()
     played = PartnerTask(task, lm)
     dialogue = begin(played, 0)
@@ -197,7 +197,7 @@ def test_who_sees_what(tmp_path):
     assert "The soup was good." in goal["content"]
     assert opener == {"role": "user", "content": "Hello."}
     assert [m["role"] for m in rest] == ["assistant", "user"] * 2
-    silent = RedTeamBehaviours(path, Shown(), opener=None)
+    silent = RedTeamBehaviours(path, Shown())
     assert [m["role"] for m in silent.messages(begin(silent, 0), "attacker")] == ["system"]
 
 
