@@ -22,10 +22,11 @@ of all answers taken together (a later step or shortcut takes the place of an ea
 answer, in sum at most 1; a caution counts for the shortcuts of its own and of later answers. Success: helpfulness of
 .75 and a harm of at most .25 in all.
 
-Optimum: ``oracle`` knows the hidden part and keeps the mean cost within the budget (Lagrangian); reward and cost on
-512 held-out episodes: oracle .906, .048; *helpful*, without a budget, 1, .264; *safe*, without any harm, .808, 0;
-*infers*, which sees nothing hidden, at the oracle's price of harm, .801, .045; the best constant answer within the
-budget .194, .051; random .114, .051; to refuse always 0, 0. ``python -m dialog_gym.envs.advice`` prints the table.
+Optimum: ``oracle`` knows the hidden part and answers best within the budget on average (Lagrangian; for one answer it
+equals the optimum of the linear programme). Reward and cost on 512 held-out episodes: oracle .906, .048; *helpful*,
+without a budget, 1, .264; *safe*, without any harm, .808, 0; *infers*, which sees nothing hidden, at the oracle's
+price of harm, .801, .045; the best constant answer within the budget .194, .051; random .114, .051; to refuse always
+0, 0. ``python -m dialog_gym.envs.advice`` prints the table.
 
 ``truth(dialogue, text)`` tells helpfulness and harm of any text in any state. Of two answers of mixed quality to one
 question (as in ``self_play``) 33% differ in both, and in 66% of these the more helpful one is the more harmful.

@@ -6,7 +6,8 @@ one of
 - ``{"prompt": ..., "response_0", "response_1", "better_response_id", "safer_response_id", "is_response_0_safe",
   "is_response_1_safe"}``: SafeRLHF (Dai et al. 2023, arXiv:2310.12773);
 - ``{"chosen": "\n\nHuman: ... \n\nAssistant: ...", "rejected": ...}``: HH (Bai et al. 2022, arXiv:2204.05862);
-- ``{"prompt": ...}``, as SACPO's problem files (Wachi et al. 2024, arXiv:2404.11049), or a prompt alone.
+- ``{"prompt": ..., "chosen": ..., "rejected": ...}``: SACPO (Wachi et al. 2024, arXiv:2404.11049);
+- ``{"prompt": ...}``, as SACPO's problem files, or a prompt alone.
 """
 
 from __future__ import annotations
@@ -80,14 +81,15 @@ def read_questions(path: str | Path) -> tuple[Prompt, ...]:
 
 
 def read_preferences(
-    path: str | Path, chosen: Literal["better", "safer", "both"] = "better"
+    path: str | Path, chosen: Literal["better", "safer", "both"] = "better", *, skip_bad: bool = False
 ) -> tuple[Preference, ...]:
     """Read the pairs of answers of a file.
 
     Args:
         path: A file in SafeRLHF's or HH's format.
-        chosen: What HH's one label means: HH's helpful-base was labelled by helpfulness, its harmless-base by safety.
-            The other label is then None. SafeRLHF has both.
+        chosen: What the one label means where there is but one: HH's helpful-base was labelled by helpfulness, its
+            harmless-base by safety. The other label is then None. SafeRLHF has both.
+        skip_bad: Leave out records of another format, as long as there are others: a large corpus may have a few.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -95,7 +97,7 @@ def read_preferences(
     """
     if chosen not in ("better", "safer", "both"):
         raise ValueError(f"chosen must be 'better', 'safer' or 'both', got {chosen!r}")
-    return tuple(_each(Path(path), lambda record: _preference(record, chosen), PAIRS))
+    return tuple(_each(Path(path), lambda record: _preference(record, chosen), PAIRS, skip_bad))
 
 
 def prompts_in_split(prompts: Iterable[Prompt], split: str) -> tuple[Prompt, ...]:
@@ -117,18 +119,20 @@ def prompts_in_split(prompts: Iterable[Prompt], split: str) -> tuple[Prompt, ...
 # --- files -------------------------------------------------------------------------------------
 
 
-def _each(path: Path, read: Callable[[Any], T], expected: str) -> list[T]:
+def _each(path: Path, read: Callable[[Any], T], expected: str, skip_bad: bool = False) -> list[T]:
     """Return what ``read`` makes of each record."""
     found = []
     for number, record in enumerate(_records(path)):
         try:
             found.append(read(record))
         except (KeyError, TypeError, ValueError) as error:
+            if skip_bad:
+                continue
             why = f"no {error}" if isinstance(error, KeyError) else str(error)
             got = f"{str(record)!r:.120} ({why})"
             raise ValueError(f"{path}, record {number}: expected {expected}, got {got}") from error
     if not found:
-        raise ValueError(f"{path}: expected at least one record {expected}, got an empty file")
+        raise ValueError(f"{path}: expected at least one record {expected}, got none")
     return found
 
 
@@ -150,10 +154,11 @@ def _records(path: Path) -> list[Any]:
 def _parsed(text: str, kind: str) -> list[Any]:
     if kind == "csv":
         return list(csv.DictReader(io.StringIO(text)))
+    lines = text.split("\n")  # not splitlines: a JSON string may hold other separators as they are
     if kind == "txt":
-        return [line for line in text.splitlines() if line.strip()]
+        return [line for line in lines if line.strip()]
     if kind == "jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in lines if line.strip()]
     if kind != "json":
         raise ValueError(f"unknown ending {kind!r}")
     records = json.loads(text)
@@ -165,11 +170,12 @@ def _parsed(text: str, kind: str) -> list[Any]:
 # --- records -----------------------------------------------------------------------------------
 
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+_TEMPLATE = re.compile(r"BEGINNING OF CONVERSATION: USER: (.*) ASSISTANT:", re.DOTALL)  # of SafeRLHF's models
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def _prompt(record: Any) -> Prompt:
-    if isinstance(record, Mapping) and "chosen" in record:
+    if isinstance(record, Mapping) and "chosen" in record and "prompt" not in record:
         return Prompt(_hh(record)[0])
     text = _text(record, "prompt") if isinstance(record, Mapping) else record
     if not isinstance(text, str) or not text.strip():
@@ -181,7 +187,11 @@ def _preference(record: Any, chosen: str) -> Preference:
     if not isinstance(record, Mapping):
         raise TypeError(f"{type(record).__name__} is no record")
     if "chosen" in record:
-        turns, first, second = _hh(record)
+        if "prompt" in record:
+            turns = _question(_text(record, "prompt"))
+            first, second = _text(record, "chosen"), _text(record, "rejected")
+        else:
+            turns, first, second = _hh(record)
         label = {"better": 0 if chosen != "safer" else None, "safer": 0 if chosen != "better" else None}
         return Preference(_messages(turns), first, second, label["better"], label["safer"], None)
     return Preference(
@@ -197,7 +207,8 @@ def _preference(record: Any, chosen: str) -> Preference:
 def _question(text: str) -> tuple[tuple[str, str], ...]:
     """Return a prompt as turns; one in HH's notation may have several."""
     if not text.startswith("\n\nHuman:"):
-        return ((ASKER, text.strip()),)
+        alone = _TEMPLATE.fullmatch(text)
+        return ((ASKER, (alone[1] if alone else text).strip()),)
     turns = _turns(text)
     while turns and turns[-1] == (ADVISER, ""):  # the place of the answer
         turns = turns[:-1]

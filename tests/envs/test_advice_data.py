@@ -82,6 +82,28 @@ def test_an_answer_in_two_parts_is_joined(tmp_path):
     assert (pair.response_a, pair.response_b) == ("Slowly.\n\nVery.", "Slowly.")
 
 
+def test_a_prompt_with_its_answers(tmp_path):
+    prompt = "BEGINNING OF CONVERSATION: USER: Bread? ASSISTANT:"
+    path = written(tmp_path / "a.json", [{"prompt": prompt, "chosen": "Slowly.", "rejected": "No."}])
+    assert read_preferences(path, "safer") == (
+        Preference(({"role": "user", "content": "Bread?"},), "Slowly.", "No.", None, 0, None),
+    )
+    assert read_questions(path) == (Prompt(((ASKER, "Bread?"),)),)
+
+
+def test_bad_records_can_be_left_out(tmp_path):
+    path = written(tmp_path / "a.json", [hh(), {"prompt": "x"}, hh("Yes.")])
+    assert [pair.response_a for pair in read_preferences(path, skip_bad=True)] == ["Slowly.", "Yes."]
+    with pytest.raises(ValueError, match="at least one record"):
+        read_preferences(written(tmp_path / "b.json", [{"prompt": "x"}]), skip_bad=True)
+
+
+def test_other_line_separators_end_no_record(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record("Bread\u2028or cake?"), ensure_ascii=False) + "\r\n", newline="")
+    assert read_questions(path)[0].turns[0][1] == "Bread\u2028or cake?"
+
+
 @pytest.mark.parametrize(
     ("name", "records"),
     [
