@@ -43,7 +43,8 @@ _NO_GUESS = frozenset({"some", "something", "true", "so", "that", "this", "ok", 
 _LINE_PATTERNS = {
     "story": r"\b(?:imagine|pretend|suppose we|let us (?:play|act)|make believe|role ?play|once upon a time"
     r"|you play the|in (?:my|our|this|the) (?:story|tale|play|game|novel)"
-    r"|we are in an?(?: \w+)? (?:tale|story|play|dream|game)|we are playing|(?:writing|telling|acting) an?(?: \w+)? (?:novel|story|tale|play|book|scene)"
+    r"|we are in an?(?: \w+)? (?:tale|story|play|dream|game)|we are playing"
+    r"|(?:writing|telling|acting) an?(?: \w+)? (?:novel|story|tale|play|book|scene)"
     r"|your (?:role|character|part) is)\b",
     "authority": r"\b(?:i am|this is|as)(?: \w+){0,3} (?:captain|boss|chief|officer|manager|inspector|superior"
     r"|commander|owner|general|in charge|order|authori[sz]ed)\b|\borders? from\b|\bi (?:order|command) you\b"
