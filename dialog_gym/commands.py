@@ -33,7 +33,7 @@ PolicyName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|POL
 
 def run(words: Sequence[str]) -> None:
     """Run the command that ``words`` are."""
-    from dialog_gym.authoring.commands import check, new
+    from dialog_gym.authoring.commands import check, new, partner_report
     from dialog_gym.data.commands import branch, collect, data
 
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
@@ -52,6 +52,7 @@ def run(words: Sequence[str]) -> None:
         "quickstart": quickstart,
         "new": new,
         "check": check,
+        "partner-report": partner_report,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,

@@ -44,7 +44,8 @@ class PartnerTask(Task):
 
     def __getattr__(self, name: str) -> Any:
         """Return what the task alone has; only asked for where this class has nothing."""
-        if name.startswith("__") or name == "task":  # copy and pickle ask before there is a task
+        # Copy and pickle ask before there is a task; the value of a state is that against the scripted partner.
+        if name.startswith("__") or name in ("task", "value"):
             raise AttributeError(name)
         return getattr(self.task, name)
 

@@ -14,6 +14,7 @@ import pytest
 
 from dialog_gym.authoring.new import TEMPLATES, class_name, write_new
 from dialog_gym.cli import main
+from dialog_gym.envs.bargain import Bargain
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +31,11 @@ def here(tmp_path, monkeypatch):
     gym.registry.clear()
     gym.registry.update(ids)
     sys.path[:] = path
+
+
+def made_by_a_function():
+    """Return a task, as a factory does that is registered in place of a class."""
+    return Bargain()
 
 
 def run(*words):
@@ -99,6 +105,7 @@ def test_check_tells_what_is_wrong_and_exits_with_1(here, capsys):
     assert "finite, in range      it returned 1 after the agent's 'Thank you, that is lovely!', outside" in told
     assert told.endswith("\n1 of 8 checks failed.\n")
     assert run("check", "dialog_gym.envs.bargain:Bargain", "--set", "side=seller") == 0
+    assert run("check", "tests.test_authoring:made_by_a_function") == 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from dialog_gym.errors import LanguageModelError
 from dialog_gym.lm import load
 from dialog_gym.lm.base import Sampling
 from dialog_gym.partner import PartnerTask
+from dialog_gym.world import true_value
 from tests.toy import GuessTask
 
 TEXT_ID = "dialog_gym/Bargain-v0"
@@ -278,6 +279,17 @@ class TestTask:
     def test_there_is_no_oracle(self):
         with pytest.raises(NotImplementedError, match="no oracle: the partner is language model 'tiny'"):
             PartnerTask(Bargain(), "tiny").oracle(begin(Bargain(), 0))
+
+    def test_nobody_knows_what_a_state_is_worth(self):
+        task, dialogue = PartnerTask(Bargain(), "tiny"), begin(Bargain(), 0)
+        with pytest.raises(NotImplementedError, match="the true value of a turn is not known"):
+            true_value(task, dialogue, dialogue.said("buyer", "hm"))
+
+    def test_contradictions_are_judged_by_the_task(self):
+        dialogue = begin(Bargain(), 0)
+        task, list_price = PartnerTask(Bargain(), "tiny"), dialogue.scenario.hidden["list_price"]
+        cheap = dialogue.said("buyer", "hm").said("seller", f"I can do ${list_price * 0.2:.2f}")
+        assert task.contradicts(cheap) is Bargain().contradicts(cheap) is True
 
     def test_a_judge_scores_it_too(self, tiny):
         task = load_task("dialog_gym.envs.bargain:Bargain", {"partner": "tiny", "judge": GuessTask.reward})

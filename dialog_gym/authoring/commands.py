@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_module
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,10 +55,61 @@ def check(
         sys.exit(1)
 
 
+def partner_report(
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")],
+    partner: str | None = None,
+    agent: str = "mix",
+    lm: str = "tiny",
+    episodes: int = 128,
+    seed: int = 1_000_000,
+    rows: int = 32,
+    settings: Settings = (),
+    json: bool = False,
+) -> None:
+    """Report on a partner: whether it understands, leaves, repeats itself, echoes, speaks for the agent.
+
+    Args:
+        env: Environment, for instance Bargain-v0.
+        partner: Language model in the partner's place, for instance tiny, hf:NAME or openai:MODEL@URL.
+        agent: Who talks to it: mix, lm, oracle, anything, or a scripted policy of the environment.
+        lm: Language model that speaks if the agent is lm.
+        episodes: Number of dialogues.
+        seed: Seed of the first; the others follow.
+        rows: Dialogues in parallel; no influence on the result.
+        settings: Argument of the environment, for instance side=seller.
+        json: Print JSON.
+    """
+    from dialog_gym import commands
+    from dialog_gym.partner_report import partner_report as report_on
+
+    env_id = commands.text_id(commands.env_name(env))
+    told = report_on(
+        env_id,
+        partner=partner,
+        agent=agent,
+        lm=lm,
+        episodes=episodes,
+        seed=seed,
+        rows=rows,
+        env_kwargs=commands.parse_settings(settings),
+    )
+    if json:
+        sys.stdout.write(json_module.dumps(told.to_json(), ensure_ascii=False, indent=2) + "\n")
+        return
+    sys.stdout.write(f"{told.env}, dialog_gym {told.version}, partner {told.partner}, agent {told.agent}\n")
+    _table(told.rows())
+
+
+def _table(rows: list[dict[str, str]]) -> None:
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in [dict(zip(widths, widths, strict=True)), *rows]:
+        sys.stdout.write("  ".join(f"{text:<{widths[name]}}" for name, text in row.items()).rstrip() + "\n")
+
+
 def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
     import gymnasium as gym
 
-    from dialog_gym.authoring.modules import user_class
+    from dialog_gym.authoring.modules import user_factory
     from dialog_gym.checks import env_findings, reward_findings, task_findings
     from dialog_gym.commands import env_name, text_id
     from dialog_gym.env import load_task
@@ -65,7 +118,7 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
 
     name = what.rpartition(":")[2]
     if ":" in what and name.isidentifier():
-        made = _construct(user_class(what), what, kwargs)
+        made = _construct(user_factory(what), what, kwargs)
         if isinstance(made, Reward):
             return reward_findings(made)
         if isinstance(made, Task):
@@ -79,7 +132,7 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _construct(found: type[Any], what: str, kwargs: dict[str, Any]) -> Any:
+def _construct(found: Callable[..., Any], what: str, kwargs: dict[str, Any]) -> Any:
     try:
         return found(**kwargs)
     except TypeError as error:

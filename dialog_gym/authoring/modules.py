@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from dialog_gym.errors import unknown
 from dialog_gym.rewards.base import Reward
@@ -32,18 +33,18 @@ def user_module(name: str) -> ModuleType:
         ) from error
 
 
-def user_class(path: str) -> type[Any]:
-    """Return the class that ``"module:Class"`` names.
+def user_factory(path: str) -> Callable[..., Any]:
+    """Return the class (or function that makes an instance) that ``"module:Class"`` names.
 
     Raises:
-        KeyError: The module has no such class; the message names the nearest.
+        KeyError: The module has none of this name; the message names the nearest task or reward.
         ValueError: There is no such module.
     """
     module, _, name = path.partition(":")
     home = user_module(module)
     found = getattr(home, name, None)
-    if not isinstance(found, type):
+    if not callable(found):
         classes = {n: value for n, value in vars(home).items() if isinstance(value, type)}
         own = [n for n, value in classes.items() if issubclass(value, (Task, Reward)) and value.__module__ == module]
         raise unknown("task or reward", name, own)
-    return found
+    return cast(Callable[..., Any], found)
