@@ -65,6 +65,11 @@ class RunArgs:
         at_least(self, 1, "steps", "rows", "log_every", "checkpoint_every", "keep", "eval_episodes")
         at_least(self, 0, "seed", "eval_seed", "eval_every", "threads")
 
+    @property
+    def data_used(self) -> tuple[str, ...]:
+        """Data sets and files that the run learns from; their content is noted in its configuration."""
+        return ()
+
 
 def at_least(args: object, bound: int, *names: str) -> None:
     """Raise ValueError if one of the settings ``names`` is below ``bound``."""
@@ -131,7 +136,8 @@ def run_training(
         evaluate: See ``dialog_gym.agents.td3.train``.
     """
     config = config_of(cls.name, args, apart_from=NO_EFFECT)
-    with torch_threads(args.threads), RunFolder.open(args.out, config, keep=args.keep, track=args.track) as run:
+    opened = RunFolder.open(args.out, config, keep=args.keep, track=args.track, data=args.data_used)
+    with torch_threads(args.threads), opened as run:
         if run.finished:
             log.info("%s has finished already; its agent is loaded", run.path)
             return cls.load(run.agent_folder)

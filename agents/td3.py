@@ -128,6 +128,11 @@ class Args(RunArgs):
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
 
+    @property
+    def data_used(self) -> tuple[str, ...]:
+        """The buffer, if it learns offline."""
+        return (self.buffer,) if self.buffer else ()
+
     @classmethod
     def published(cls, state_size: int = 4096, **settings: Any) -> Self:
         """Return DAT's settings for a language model with states of ``state_size``; ``settings`` override them."""

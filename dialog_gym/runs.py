@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -83,6 +83,7 @@ class RunFolder:
         *,
         keep: int = 2,
         track: str = "tensorboard",
+        data: Sequence[str | Path] = (),
     ) -> Self:
         """Begin the run ``config`` in ``path``, or take it up again.
 
@@ -91,8 +92,11 @@ class RunFolder:
             config: JSON values that determine the run, with the agent's name under ``"agent"``.
             keep: How many checkpoints to keep.
             track: ``"tensorboard"`` (skipped if it is not installed), ``"wandb"`` or ``"none"``.
+            data: Data sets and files that the run learns from. Their content hashes become part of the configuration,
+                so an unfinished run does not go on with other data.
 
         Raises:
+            DatasetError: Data cannot be read.
             RunFolderError: The folder is of another run, in use, read-only or on a full disk, or it holds
                 other files.
         """
@@ -100,6 +104,8 @@ class RunFolder:
         plain: dict[str, Any] = json.loads(json.dumps(config))
         if keep < 1:
             raise ValueError(f"keep must be at least 1 checkpoint, got {keep}")
+        if data and (noted := _hashes(path, data)):
+            plain["data"] = noted
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = lock_folder(path)
@@ -314,6 +320,16 @@ class RunFolder:
             )
         self.interrupted = True
         log.warning("Ctrl-C: stopping at the next checkpoint. Press it again to stop at once, going back to the last.")
+
+
+def _hashes(path: Path, data: Sequence[str | Path]) -> dict[str, str]:
+    """Return the content hashes of ``data``; of a finished run those it has noted, since it needs no data any more."""
+    from dialog_gym.data.used import hashes
+
+    if (path / "result.json").exists():
+        noted: dict[str, str] = json.loads((path / "config.json").read_text(encoding="utf-8")).get("data", {})
+        return noted
+    return hashes(data)
 
 
 def lock_folder(path: Path, what: str = "run folder") -> IO[str]:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, groupby, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Ranking, Rankings
@@ -27,6 +27,8 @@ from dialog_gym.dialogue import Dialogue, Scenario, Turn
 Row = dict[str, Any]
 Chat = list[dict[str, str]]
 Pairs = Literal["ends", "neighbours", "all"]
+
+TableT = TypeVar("TableT", bound=Table[Any])
 
 Notation = Callable[[Dialogue, str], Chat]
 """How a model reads a dialogue as a role, as ``Task.messages`` tells it."""
@@ -204,7 +206,7 @@ def read_table(path: str | Path, out: str | Path) -> Table[Any]:
     return import_rows(table, convert(every(), str(path)), out)
 
 
-def import_rows(table: type[Table[Any]], rows: Iterable[Any], out: str | Path) -> Table[Any]:
+def import_rows(table: type[TableT], rows: Iterable[Any], out: str | Path) -> TableT:
     """Write ``rows`` to a new data set at ``out``, whole or not at all.
 
     Raises:

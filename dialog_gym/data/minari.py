@@ -1,7 +1,7 @@
 """Episodes as Minari's files, and back: texts as observations and actions, or the vectors of prefix environments.
 
 Written through Minari's storage, since its ``DataCollector`` needs jax. ``arrow`` and ``parquet`` need pyarrow,
-``hdf5`` needs h5py. Infos per step: ``cost``, every term as ``reward_terms/NAME``, and so on; ``episode`` in the last
+``hdf5`` needs h5py. Infos per step: ``cost``, every term as ``reward_terms.NAME``, and so on; ``episode`` in the last
 step is all that is left of the row, as JSON, so that reading it back loses nothing.
 """
 
@@ -152,7 +152,7 @@ def _buffer(row: Recorded, number: int, vectors: bool) -> Any:
     # Lists, since Minari cannot read back arrays of one dimension from arrow.
     infos: dict[str, Any] = {"cost": [0.0, *row.costs], "episode": [""] * turns + [json.dumps(rest)]}
     for part, name in _INFOS.items():
-        infos |= {f"{name}/{term}": [0.0, *values] for term, values in getattr(row, part).items()}
+        infos |= {f"{name}.{term}": [0.0, *values] for term, values in getattr(row, part).items()}
     return EpisodeBuffer(
         id=number,
         seed=row.seed,

@@ -52,7 +52,7 @@ def test_minari_reads_what_a_single_environment_gave(tmp_path, data_format):
         assert [text(one) for one in episode.observations] == seen
         assert [text(one) for one in episode.actions] == said
         assert episode.rewards.tolist() == rewards
-        assert episode.infos["reward_terms/deal"].tolist() == [0.0, *rewards]
+        assert episode.infos["reward_terms.deal"].tolist() == [0.0, *rewards]
         assert episode.infos["cost"].tolist() == costs
         assert episode.terminations.tolist() == [False] * (len(said) - 1) + [True]
         assert not episode.truncations.any()
@@ -69,6 +69,8 @@ def test_vectors(tmp_path):
     to_minari(there, tmp_path / "minari", vectors=True)
     first = minari.MinariDataset(tmp_path / "minari")[0]
     (expected, *_) = there
+    assert expected.states is not None
+    assert expected.actions is not None
     assert np.array_equal(first.observations, expected.states)
     assert np.array_equal(first.actions, expected.actions)
     assert all(same(one, other) for one, other in zip(from_minari(tmp_path / "minari"), there, strict=True))
