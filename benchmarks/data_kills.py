@@ -1,4 +1,4 @@
-"""Writers of data sets that are killed at random moments, and whether anything is lost: used by ``benchmarks/data.py``.
+"""Writers of data sets that are killed at random moments, and whether anything is lost.
 
 Writers start one after the other on the same folder, and SIGKILL ends each; with small shards that is often while one
 is sealed. After each kill the folder must hold exactly the rows 0, 1, 2, ... up to the last that was acknowledged, or
@@ -32,6 +32,7 @@ def write_forever(path: str, shard_rows: int) -> None:
     """Append the episodes that follow, and print the number of rows after each; until the process is killed."""
     with Episodes.writing(path, shard_rows=shard_rows) as writer:
         sys.stdout.write("ready\n")
+        sys.stdout.flush()
         while True:
             writer.add(numbered(writer.rows))
             sys.stdout.write(f"{writer.rows}\n")
@@ -43,7 +44,7 @@ def kill_writers(path: Path, kills: int, shard_rows: int, seed: int) -> dict[str
     chance = random.Random(seed)
     found: Counter[str] = Counter()
     for _ in range(kills):
-        acknowledged = _kill_one(path, shard_rows, chance.uniform(0.0, 0.25))
+        acknowledged = _kill_one(path, shard_rows, chance.uniform(0.0, 0.6))
         found["while_sealing"] += _was_sealing(path)
         found["kills"] += 1
         _check(path, acknowledged, found)

@@ -19,8 +19,8 @@ def write_buffer(path, seed):
     rng = np.random.default_rng(seed)
     buffer = ReplayBuffer(64, 3, 2)
     for _ in range(64):
-        steps = [rng.normal(size=shape).astype(np.float32) for shape in ((1, 3), (1, 2), (1,), (1, 3))]
-        buffer.add(*steps, np.array([False]), np.array([False]))
+        seen, done, earned, after = (rng.normal(size=shape) for shape in ((1, 3), (1, 2), (1,), (1, 3)))
+        buffer.add(seen, done, earned, after, np.array([False]), np.array([False]))
     buffer.save(path)
 
 
