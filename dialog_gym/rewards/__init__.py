@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dialog_gym.rewards.reward_model import RewardModel as RewardModel
     from dialog_gym.rewards.reward_training import train_reward_model as train_reward_model
     from dialog_gym.rewards.similarity import Similarity as Similarity
+    from dialog_gym.rewards.yes_no import YesNoJudge as YesNoJudge
 
 _HOMES = {
     "Affect": "affect",
@@ -39,6 +40,7 @@ _HOMES = {
     "Similarity": "similarity",
     "Success": "outcome",
     "TaskReward": "outcome",
+    "YesNoJudge": "yes_no",
     "potential": "increments",
     "reward": "base",
     "train_reward_model": "reward_training",
@@ -58,6 +60,7 @@ __all__ = [
     "Similarity",
     "Success",
     "TaskReward",
+    "YesNoJudge",
     "potential",
     "reward",
     "train_reward_model",

@@ -7,7 +7,8 @@ normalisation: ``score = (output - mean) / std``, cut to [-limit, limit].
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,25 +110,34 @@ def load_scalar_model(folder: str | Path, device: str | None) -> tuple[Any, Any]
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
 
-    shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # that the output is new is what is wanted
-    logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        model = AutoModelForSequenceClassification.from_pretrained(str(folder), num_labels=1, dtype="float32")
+        with quiet():  # that the output is new is what is wanted
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            model = AutoModelForSequenceClassification.from_pretrained(str(folder), num_labels=1, dtype="float32")
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"cannot load a model with one output from {str(folder)!r}: give a folder with config.json, weights and "
             f"tokenizer, or the name of one on a hub that can be reached ({error!s:.300})"
         ) from error
-    finally:
-        logging.set_verbosity(shown[0])
-        if shown[1]:
-            logging.enable_progress_bar()
     prepare(model, tokenizer)
     return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the reports and progress bars of transformers off the screen."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def prepare(model: Any, tokenizer: Any) -> None:

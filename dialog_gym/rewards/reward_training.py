@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dialog_gym.rewards.reward_model import SETTINGS, RewardModel, load_scalar_model, raw_scores, token_ids
+from dialog_gym.rewards.reward_model import SETTINGS, RewardModel, load_scalar_model, quiet, raw_scores, token_ids
 
 Pair = tuple[list[dict[str, str]], list[dict[str, str]]]
 """Two chats: what was chosen, and what was rejected."""
@@ -86,8 +86,9 @@ def train_reward_model(
         "training_accuracy": float((raw[0::2] > raw[1::2]).mean()),
         "training": arguments,
     }
-    model.save_pretrained(out, safe_serialization=True)
-    tokenizer.save_pretrained(out)
+    with quiet():
+        model.save_pretrained(out, safe_serialization=True)
+        tokenizer.save_pretrained(out)
     (out / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")  # last: now it is whole
     return RewardModel(out, device=device)
 
@@ -97,12 +98,13 @@ def _fitted(
 ) -> Any:
     """Return ``model`` after training on ``pairs``."""
     from datasets import Dataset
+    from transformers import PrinterCallback
     from trl.trainer.reward_config import RewardConfig
     from trl.trainer.reward_trainer import RewardTrainer
 
     chosen, rejected = (token_ids(model, tokenizer, [pair[side] for pair in pairs], longest) for side in (0, 1))
     use_cache = getattr(model.config, "use_cache", None)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():
         config = RewardConfig(
             output_dir=folder,
             bf16=False,
@@ -117,6 +119,7 @@ def _fitted(
         )
         rows = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected})
         trainer = RewardTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     if use_cache is not None:
         model.config.use_cache = use_cache  # the trainer leaves it off

@@ -103,7 +103,7 @@ class Lagrangian:
             done: Where the dialogue is over, now or before.
             reset: Whether rows that are done have begun a new episode already (autoreset in the same step).
         """
-        self._running += np.where(self._over, 0.0, costs)
+        self._running += costs  # 0 in rows that are over
         for row in np.flatnonzero(done & ~self._over):
             self._finished.append(float(self._running[row]))
             self._running[row] = 0.0

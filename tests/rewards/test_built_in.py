@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification, BertModel, pipeline
 
+from dialog_gym.checks.reward import check_reward
 from dialog_gym.dialogue import Dialogue, Turn
 from dialog_gym.env import begin
 from dialog_gym.envs.bargain import Bargain
 from dialog_gym.errors import LanguageModelError, UnsupportedError
 from dialog_gym.lm import Sampling, load
-from dialog_gym.rewards import Affect, Length, Perplexity, Repetition, Similarity, Success
+from dialog_gym.lm.transformers_lm import TransformersLM
+from dialog_gym.rewards import Affect, Length, Perplexity, Repetition, Similarity, Success, potential
 from dialog_gym.rewards.base import checked
 from dialog_gym.rewards.utterance import Memory, newest
-from tests.lm.models import lm, tokenizer
+from tests.lm.models import llama, lm, tokenizer
 from tests.rewards.judges import Scripted
 from tests.rewards.tables import DIALOGUES, talk
 
@@ -59,6 +61,24 @@ class TestUtterance:
 def test_success_is_told_at_the_end():
     assert checked(Success(), DIALOGUES) == [0, 0, 0, 1, 0, 0]
     assert checked(Success(), [talk(("a", "b"), success=True)]) == [0]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Success(),
+        lambda: Length(2, 6),
+        lambda: Repetition(2),
+        lambda: Affect(),
+        lambda: Similarity(letters, "ab"),
+        lambda: Similarity(letters, role="partner"),
+        lambda: Perplexity(TransformersLM(llama(positions=2048), tokenizer())),  # the check has long turns
+        lambda: 0.7 * Success() + 0.3 * Affect().at_end() - (Repetition(2) * Length(2, 6)).clip(0.1, 0.5),
+        lambda: potential(Length(2, 6), 0.9) + Affect().normalise(-1, 2).named("glad").per_turn(start=0.5),
+    ],
+)
+def test_the_contract_of_rewards(made):
+    check_reward(made())
 
 
 class TestLength:

@@ -314,7 +314,8 @@ class TestRefused:
 def test_names_and_operators_load_nothing_heavy():
     code = """
 from dialog_gym.rewards import (
-    Affect, Judge, Length, Perplexity, Repetition, RewardModel, Similarity, Success, potential, train_reward_model
+    Affect, Judge, Length, Perplexity, Repetition, RewardModel, Similarity, Success, YesNoJudge, potential,
+    train_reward_model
 )
 from dialog_gym.wrappers import LagrangianWrapper, RewardWrapper
 (0.5 * Success() + Length(1, 2).per_turn() * Repetition().at_end()).clip(0, 1).normalise().named("x")

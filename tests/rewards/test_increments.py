@@ -39,8 +39,11 @@ class Earned(Reward):
         return np.array([draws.uniform(-1, 1 + over) for draws, over in zip(drawn, ends, strict=True)], np.float32)
 
 
-def solve(reward, gamma=GAMMA):
-    """Return the value of both actions in every dialogue that goes on, by exact dynamic programming."""
+def solve(reward, gamma=GAMMA, beyond=None):
+    """Return the value of both actions in every dialogue that goes on, by exact dynamic programming.
+
+    With ``beyond``, a truncated dialogue is worth what it says, as agents believe that bootstrap there.
+    """
     values: dict[tuple[tuple[str, str], ...], list[float]] = {}
 
     def best(pairs):
@@ -51,7 +54,11 @@ def solve(reward, gamma=GAMMA):
             for answer, probability in zip(ANSWERS, (first, 1 - first), strict=True):
                 following, stop = after(pairs, said, answer)
                 (earned,) = checked(reward, [talk(*following, stop=stop)])
-                value += probability * (earned + (0.0 if stop else gamma * best(following)))
+                if stop == "max_turns" and beyond is not None:
+                    later = beyond(talk(*following, stop=stop))
+                else:
+                    later = 0.0 if stop else best(following)
+                value += probability * (earned + gamma * later)
             found.append(value)
         values[pairs] = found
         return max(found)
@@ -76,6 +83,18 @@ def test_a_potential_keeps_the_best_policy_of_every_dialogue(name):
     for pairs, found in shaped.items():  # Q of the shaped game is Q less the potential (Ng et al., corollary 2)
         here = phi(name).at(talk(*pairs)) if pairs else 0.0
         assert found == pytest.approx([value - here for value in plain[pairs]], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["p", "q", "r"])
+def test_an_agent_that_bootstraps_where_it_was_cut_needs_the_potential_there(name):
+    worth = Table("worth", -2, 2)
+    plain = policy(solve(Earned(), beyond=worth.at))
+
+    def shaped(dialogue):  # the value it would learn there
+        return worth.at(dialogue) - phi(name).at(dialogue)
+
+    assert policy(solve(Earned() + potential(phi(name), GAMMA, bootstrapped=True), beyond=shaped)) == plain
+    assert policy(solve(Earned() + potential(phi(name), GAMMA), beyond=shaped)) != plain
 
 
 @pytest.mark.parametrize("name", ["p", "q", "r"])
