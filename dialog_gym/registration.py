@@ -16,6 +16,7 @@ TASKS = {
     "RedTeam": "dialog_gym.envs.red_team:red_team",
     "Advice": "dialog_gym.envs.advice:Advice",
     "Chat": "dialog_gym.envs.chat:Chat",
+    "SocialGoal": "dialog_gym.envs.social_goal:SocialGoal",
 }
 """Task class by environment name. ``Name`` gives ``dialog_gym/Name-v0`` and ``dialog_gym/NamePrefix-v0``."""
 
