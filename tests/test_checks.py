@@ -19,7 +19,7 @@ from dialog_gym.checks import (
 from dialog_gym.checks.base import is_json
 from dialog_gym.checks.reward import plain_chats
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
-from dialog_gym.env import begin
+from dialog_gym.env import begin, load_task
 from dialog_gym.envs.bargain import Bargain
 from dialog_gym.registration import TASKS, register
 from dialog_gym.rewards.base import Reward, Scored
@@ -592,6 +592,7 @@ class SharesAnswers(GuessTask):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_environment_of_ours_passes(name):
     check_env_id(f"dialog_gym/{name}-v0")
+    check_task(load_task(TASKS[name], {}))
 
 
 def test_a_registered_toy_passes(ids):

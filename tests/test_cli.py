@@ -30,7 +30,8 @@ def run(capsys, *words, stdin="", monkeypatch=None, status=None):
     return capsys.readouterr()
 
 
-@pytest.mark.parametrize("command", [[], ["envs"], ["agents"], ["play"], ["train"], ["evaluate"], ["quickstart"]])
+@pytest.mark.parametrize("command", [[], ["envs"], ["agents"], ["play"], ["train"], ["evaluate"], ["quickstart"],
+                                     ["new"], ["check"], ["partner-report"]])  # fmt: skip
 def test_help(capsys, command):
     shown = run(capsys, *command, "--help", status=0).out
     assert shown.startswith("usage: dialog-gym")
