@@ -29,7 +29,7 @@ matter, pace and likes; 8% of the needs and 15% of the paces are shown wrongly. 
 
 Optimum (512 held-out episodes of 8 turns, 95% within .013): ``oracle`` earns .90 (it sees the hidden state, but no
 chance to come), who infers the state from the transcript .74, the best constant behaviour (questions and shares in
-turn, on the partner's topic) .40, a random one .13. ``python -m dialog_gym.envs.chat`` prints the table of scripted
+turn, on the partner's topic) .40, a random one .14. ``python -m dialog_gym.envs.chat`` prints the table of scripted
 policies, ``--signals`` how affect and survey go with the truth.
 
 Scenarios: generated news, or ``scenarios=FILE`` (``chat_scenarios``; EmpatheticDialogues is read), whose situation the
@@ -230,8 +230,7 @@ class Chat(World):
         act = understand(dialogue.turns[-1].text)
         draws = dialogue.draws("partner")
         if act.bye:
-            after = {**state, "affect": 0.0, "survey": self._survey(dialogue, state["moves"])}
-            return self._ended(after, "left", draws.bits())
+            return self._ended(dialogue, {**state, "affect": 0.0, "moves": [*state["moves"], rules.MISSED]}, draws)
         kind = self._kind(dialogue, act.topic)
         chance = draws.bits()
         move = self._worth(dialogue, act, kind) + rules.LUCK * (2 * (chance & 0xFFFF) / 0xFFFF - 1)
@@ -243,16 +242,14 @@ class Chat(World):
             "affect": round(self._affect(move, act, draws), 4),
             "moves": [*state["moves"], round(move, 4)],
         }
-        left = after["mood"] < rules.LEAVES
-        if left or dialogue.turn >= self.max_turns:
-            after["survey"] = self._survey(dialogue, after["moves"])
-            return self._ended(after, "left" if left else "survey", draws.bits())
+        if after["mood"] < rules.LEAVES:
+            return self._ended(dialogue, after, draws)
+        if dialogue.turn >= self.max_turns:
+            return self._ended(dialogue, after, draws, "survey")
         news = self._change(after, act, chance >> 16, draws)
         words = draws.bits()
-        if state["need"] == "cheer" and act.topic and (chance >> 48) < TASTE * 0x10000:
-            reaction = language.react(_TASTE_OF[kind], act.topic, words)
-        else:
-            reaction = language.react(_shown(after["affect"]), "", words)
+        comments = state["need"] == "cheer" and act.topic != "" and (chance >> 48) < TASTE * 0x10000
+        reaction = language.react(_TASTE_OF[kind] if comments else _shown(after["affect"]), act.topic, words)
         pace = self._pace_word(hidden["pace"], words >> 16)
         told = language.tell_news(after["matter"], words >> 40) if news else self._told(hidden, after, draws)
         return Reply(language.answer(pace, reaction, told), after)
@@ -278,8 +275,10 @@ class Chat(World):
         total += self.survey_noise * rules.MOVE_SD * dialogue.draws("survey").normal()
         return min(max(rules.BASE + rules.GAIN * total / self.max_turns, 0.0), 1.0)
 
-    def _ended(self, after: dict[str, Any], reason: str, bits: int) -> Reply:
-        return Reply(language.end(reason == "left", bits), after, reason, after["survey"] >= rules.SATISFIED)
+    def _ended(self, dialogue: Dialogue, after: dict[str, Any], draws: Draws, reason: str = "left") -> Reply:
+        survey = self._survey(dialogue, after["moves"])
+        words = language.end(reason == "left", draws.bits())
+        return Reply(words, {**after, "survey": survey}, reason, survey >= rules.SATISFIED)
 
     def _change(self, state: dict[str, Any], act: Act, chance: int, draws: Draws) -> bool:
         """Let the need in ``state`` change by chance; return whether a new matter is announced."""
@@ -400,7 +399,7 @@ class Chat(World):
     # --- the truth, and policies ---------------------------------------------------------------
 
     def true_moves(self, dialogue: Dialogue) -> list[float]:
-        """Return by how much each agent turn moved the mood, the true local reward; about -1.2 to 1.2.
+        """Return by how much each agent turn moved the mood, the true local reward; -1.2 to 1.2, -.6 for taking leave.
 
         The sum, with -.6 for each turn that was missed, is what the survey measures with noise.
 

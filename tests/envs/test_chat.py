@@ -138,7 +138,8 @@ def test_who_takes_leave_loses_the_turns_that_were_left():
     assert (done.stop_reason, reward) == ("left", 0.0)  # .3 - .7 * .6 is below 0
     later, _ = step(task, made("tell", max_turns=2, survey_noise=0.0)[1], "I see, the boss. No rush.")
     done, reward = step(Chat(max_turns=2, survey_noise=0.0), later, "goodbye")
-    assert reward == pytest.approx(max(0.3 + 0.7 * (sum(task.true_moves(done)) - 0.6) / 2, 0))
+    assert task.true_moves(done) == [*task.true_moves(later), -0.6]
+    assert reward == pytest.approx(max(0.3 + 0.7 * sum(task.true_moves(done)) / 2, 0))
 
 
 def test_a_partner_who_is_treated_badly_leaves():
