@@ -26,7 +26,7 @@ class ShoutTask(GuessTask):
         self.reward = Shouting().named("paid")  # type: ignore[assignment]
 
 
-def trained(pid, steps=800, rows=64, rate=2.0):
+def trained(pid, steps=600, rows=64, rate=2.0):
     """Return how often a policy shouts, step by step, that learns by its own rewards how often to."""
     env = VectorLagrangianWrapper(
         DialogueVectorEnv(ShoutTask(), rows, autoreset_mode="same_step"), pid=pid, every=rows
@@ -56,7 +56,7 @@ def test_the_integral_alone_swings_and_the_pid_controller_does_not():
 
 
 def test_the_default_gains_hold_the_budget():
-    often = trained(PID(), steps=1000)[400:]
+    often = trained(PID())[300:]
     assert often.mean() == pytest.approx(0.2, abs=0.01)
     assert often.std() < 0.05
 
