@@ -338,7 +338,11 @@ def play(task: Chat, policy: Callable[[Dialogue], str], seed: int) -> tuple[Dial
 def mean_return(task: Chat, name: str, seeds: Sequence[int]) -> tuple[float, float]:
     """Return the mean return of a scripted policy over ``seeds`` and its standard error."""
     policy = spoken(task)[name]
-    returns = [play(task, policy, seed)[1] for seed in seeds]
+    live, returns = [begin(task, seed) for seed in seeds], []
+    while live:
+        after = advance(task, live, [policy(dialogue) for dialogue in live])
+        returns += [reward for d, reward in zip(after.dialogues, after.rewards, strict=True) if d.stop_reason]
+        live = [dialogue for dialogue in after.dialogues if not dialogue.stop_reason]
     return statistics.fmean(returns), statistics.stdev(returns) / math.sqrt(len(returns))
 
 
