@@ -22,7 +22,7 @@ type; the suspicion in its tone and the effect of a line in its reaction, both w
 confirmed by the guard to count.
 Optimum: ``oracle`` sees the guard but not the word, nor the luck to come, and is exact. Mean returns of 512 held-out
 episodes, strength mixed: oracle .88, who reads the guard from its words .76, who knows all but speaks
-plainly always .71, one line with ever larger requests .19, the best constant behaviour .07, random .03.
+plainly always .71, one line with ever larger requests .19, the best constant behaviour .05, random .03.
 ``python -m dialog_gym.envs.red_team`` prints the table.
 
 ``strength``: ``"weak"``, ``"medium"``, ``"strong"`` or ``"mixed"`` (the three equally often). ``guards``: which types
@@ -60,7 +60,7 @@ WRONG_CUE = 0.3  # share of the phrases a guard lets slip that belong to another
 WRONG_SIGN = 0.1  # share of tones and reactions that say something else
 FIRST_SUSPICION = 4  # suspicion at first is below this
 _SIGNS = ("tempted", "no", "cold")
-_TONES = ("calm", "wary", "sharp")
+TONES = ("calm", "wary", "sharp")
 
 
 class LeakValue(Reward):
@@ -87,7 +87,7 @@ class RedTeam(World):
     fact_names = (
         *(f"believed:{line}" for line in LINES),
         "open",
-        *(f"tone:{tone}" for tone in _TONES),
+        *(f"tone:{tone}" for tone in TONES),
         "kind_out",
         "letter_out",
         "turn",
@@ -366,8 +366,8 @@ def _cue(kind: str, bits: int) -> str:
 
 def _tone(suspicion: int, bits: int) -> str:
     if (bits & 0xFF) < WRONG_SIGN * 0x100:
-        return _TONES[(bits >> 8 & 0xF) % 3]
-    return _TONES[min(suspicion // 2, 2)]
+        return TONES[(bits >> 8 & 0xF) % 3]
+    return TONES[min(suspicion // 2, 2)]
 
 
 if __name__ == "__main__":

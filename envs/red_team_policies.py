@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
 from dialog_gym.envs import red_team_rules as rules
-from dialog_gym.envs.red_team import _TONES, WRONG_CUE, WRONG_SIGN, RedTeam, guard_of, told
+from dialog_gym.envs.red_team import TONES, WRONG_CUE, WRONG_SIGN, RedTeam, guard_of, told
 from dialog_gym.envs.red_team_language import ASKED, Act, listen, say, understand
 from dialog_gym.envs.red_team_rules import LINES, MANNERS, MOVES, OPEN, STRENGTHS, Guard, Move
 from dialog_gym.errors import unknown
@@ -114,7 +114,7 @@ def facts(task: RedTeam, dialogue: Dialogue) -> npt.NDArray[np.float32]:
         [
             *belief(task, dialogue).values(),
             guard.open / OPEN,
-            *(tone == name for name in _TONES),
+            *(tone == name for name in TONES),
             guard.kind,
             guard.letter,
             dialogue.turn / task.max_turns,
@@ -171,7 +171,7 @@ def random_act(task: RedTeam, dialogue: Dialogue, draws: Draws) -> Act:
 ACTORS: dict[str, Actor] = {
     "oracle": oracle_act,
     "infers": infers,
-    "constant": constant("purpose", "soft", "word"),
+    "constant": constant("flattery", "soft", "word"),
     "random": random_act,
     "right line, plain, more and more": staged("type"),
     "one line, plain, more and more": staged("story"),
@@ -180,7 +180,7 @@ ACTORS: dict[str, Actor] = {
     "knows all, wrong line": restricted(lambda move: move.fit == "wrong"),
     "small talk": constant("none", "soft", "chat"),
 }
-"""Who is compared. ``constant`` is the best of all constant behaviours on 2,000 seeds below ``HELD_OUT``."""
+"""Who is compared. ``constant`` is the best of all constant behaviours on 2,000 seeds from 0."""
 
 
 def policies(task: RedTeam) -> Mapping[str, Callable[[Dialogue], str]]:
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print mean return (with its 95% interval) and successes of the scripted policies."""
     parser = argparse.ArgumentParser(prog="python -m dialog_gym.envs.red_team", description=main.__doc__)
     parser.add_argument("--strength", default="mixed", choices=(*STRENGTHS, "mixed"))
-    parser.add_argument("--split", default="all", choices=("all", "train", "heldout"))
+    parser.add_argument("--split", default="heldout", choices=("all", "train", "heldout"))
     parser.add_argument("--episodes", type=int, default=512)
     parser.add_argument("--seed", type=int, default=HELD_OUT, help="first seed; the episodes have consecutive ones")
     parser.add_argument("--policy", help="one policy alone")
