@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dialog_gym.data import Episodes, Recorded
+from dialog_gym.data.store import arrow_table
 from dialog_gym.dialogue import Dialogue, Scenario
 
 
@@ -30,6 +31,7 @@ def numbered(number: int) -> Recorded:
 
 def write_forever(path: str, shard_rows: int) -> None:
     """Append the episodes that follow, and print the number of rows after each; until the process is killed."""
+    arrow_table(Episodes, [Episodes.encode(numbered(0))])  # the first takes long, and is of no interest
     with Episodes.writing(path, shard_rows=shard_rows) as writer:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -45,7 +47,7 @@ def kill_writers(path: Path, kills: int, shard_rows: int, seed: int) -> dict[str
     found: Counter[str] = Counter()
     for _ in range(kills):
         acknowledged = _kill_one(path, shard_rows, chance.uniform(0.0, 0.6))
-        found["while_sealing"] += _was_sealing(path)
+        found["while_sealing"] += _was_sealing(path, shard_rows)
         found["kills"] += 1
         _check(path, acknowledged, found)
     names = ("kills", "readable", "while_sealing", "acknowledged_rows_lost", "duplicates", "other_faults")
@@ -68,11 +70,9 @@ def _kill_one(path: Path, shard_rows: int, seconds: float) -> int:
     return max(whole, default=before)
 
 
-def _was_sealing(path: Path) -> bool:
-    """Return whether the kill left half a shard, or a shard together with its journal."""
-    shards = {f.stem.partition("-")[2] for f in path.glob("shard-*")}
-    stale = any(f.stem.partition("-")[2] in shards for f in path.glob("journal-*"))
-    return stale or any(path.glob(".partial-shard*"))
+def _was_sealing(path: Path, shard_rows: int) -> bool:
+    """Return whether the kill left a journal that is full: its shard was being made, or it was to be removed."""
+    return any(journal.read_bytes().count(b"\n") >= shard_rows for journal in path.glob("journal-*"))
 
 
 def _check(path: Path, acknowledged: int, found: Counter[str]) -> None:
