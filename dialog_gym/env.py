@@ -99,7 +99,7 @@ class DialogueEnv(gym.Env[str, str]):
     from any state, and ``{"scenario": ...}`` to play a given scenario.
 
     ``info`` always has: ``dialogue``, ``turn``, ``success``, ``stop_reason`` ("" while it goes on), ``cost``, and,
-    each a number by name, ``reward_terms``, ``cost_terms`` and ``signals`` (what the task measures and does not reward).
+    each a number by name, ``reward_terms``, ``cost_terms`` and ``signals`` (what is measured and not rewarded).
     """
 
     metadata: ClassVar[Info] = {"render_modes": ["human", "ansi"], "render_fps": 4}  # type: ignore[misc]
@@ -436,10 +436,11 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
 
     Some settings are none of the task's. ``partner``, a language model or its spec, plays the other role;
     ``partner_temperature`` (default 0) and ``partner_tokens`` (64) say how. ``judge``, likewise (or any ``Reward``),
-    rewards in place of the task, which is still reported; ``rubric`` names what it judges.
+    rewards in place of the task, which is still reported; ``rubric`` names what it judges. ``reward`` and ``cost``, a
+    ``Reward`` or ``"module:name"`` of one (a class is called without arguments), do the same without a model.
     """
     module, _, name = task.partition(":")
-    own = {key: value for key, value in settings.items() if key not in _SETTINGS_OF_MODELS}
+    own = {key: value for key, value in settings.items() if key not in _COMMON_SETTINGS}
     made: Task = getattr(importlib.import_module(module), name)(**own)
     if any(key in settings for key in ("partner", "partner_temperature", "partner_tokens")):
         from dialog_gym.partner import played_by_model
@@ -451,10 +452,14 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
         from dialog_gym.rewards.judge import rewarded_by_judge
 
         made = rewarded_by_judge(made, settings.get("judge"), settings.get("rubric"))
+    if "reward" in settings or "cost" in settings:
+        from dialog_gym.rewards.other import with_named
+
+        made = with_named(made, settings.get("reward"), settings.get("cost"))
     return made
 
 
-_SETTINGS_OF_MODELS = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric")
+_COMMON_SETTINGS = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric", "reward", "cost")
 _MASKS = tuple(f"_{name}" for name in ("dialogue", "turn", "success", "stop_reason", "cost", *PARTS))
 
 

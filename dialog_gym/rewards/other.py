@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from copy import copy
+from typing import Any
 
 from dialog_gym.rewards.base import Reward
 from dialog_gym.rewards.compose import Linear
@@ -54,3 +56,33 @@ def with_cost(task: Task, cost: Reward, *, add: bool = False, budget: float | No
     if budget is not None:
         changed.budget = budget
     return changed
+
+
+def with_named(task: Task, reward: Reward | str | None, cost: Reward | str | None) -> Task:
+    """Return a copy of ``task`` with another reward, another cost, or both; either may be named ``"module:name"``.
+
+    Raises:
+        ValueError: There is no such reward, or it does not fit.
+    """
+    if reward is not None:
+        task = with_reward(task, find_reward(reward))
+    return task if cost is None else with_cost(task, find_reward(cost))
+
+
+def find_reward(named: Reward | str) -> Reward:
+    """Return ``named`` itself, or the reward that ``"module:name"`` names; a class is called without arguments.
+
+    Raises:
+        ValueError: There is no such module or name, or it is no reward.
+    """
+    if isinstance(named, Reward):
+        return named
+    module, _, name = named.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), name) if module and name else None
+        made = found() if isinstance(found, type) else found
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"cannot make a reward of {named!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Reward):
+        raise ValueError(f"expected a reward or 'module:name' of one, got {named!r}, which is {made!r:.80}")
+    return made
