@@ -26,6 +26,13 @@ TASKS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("dialog_gym.envs.bargain:Bargain", {"side": "buyer"}),
         ("dialog_gym.envs.bargain:Bargain", {"side": "seller"}),
     ],
+    "social": [
+        ("dialog_gym.envs.social_goal:SocialGoal", {"side": "first"}),
+        ("dialog_gym.envs.social_goal:SocialGoal", {"side": "second"}),
+    ],
+    "redteam": [("dialog_gym.envs.red_team:RedTeam", {})],
+    "chat": [("dialog_gym.envs.chat:Chat", {})],
+    "advice": [("dialog_gym.envs.advice:Advice", {})],
 }
 """The tasks of each world: class and settings."""
 Played = Sequence[tuple[World, Dialogue]]
