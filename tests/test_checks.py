@@ -17,10 +17,13 @@ from dialog_gym.checks import (
     task_findings,
 )
 from dialog_gym.checks.base import is_json
+from dialog_gym.checks.playing import Playing
 from dialog_gym.checks.reward import plain_chats
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.env import begin, load_task
 from dialog_gym.envs.bargain import Bargain
+from dialog_gym.lm.base import Sampling
+from dialog_gym.partner import PartnerTask
 from dialog_gym.registration import TASKS, register
 from dialog_gym.rewards.base import Reward, Scored
 from dialog_gym.task import Reply
@@ -404,6 +407,22 @@ def test_a_good_task_passes_every_check(task):
 @pytest.mark.parametrize(("wrong", "check", "told"), WRONG_TASKS)
 def test_a_wrong_task_is_told_in_a_sentence(wrong, check, told):
     assert re.search(told, problem(task_findings(wrong()), check))
+
+
+class OddOracle(GuessTask):
+    def oracle(self, dialogue):
+        return 7
+
+
+def test_an_oracle_is_played_where_there_is_one():
+    assert list(Playing(GuessTask()).speakers) == ["anything", "oracle"]
+    assert list(Playing(Bargain()).speakers) == ["anything", "oracle", "random"]
+    assert "oracle" not in Playing(PartnerTask(Bargain(), "tiny")).speakers
+    assert "must return what it says, a text, got 7" in problem(task_findings(OddOracle()), "plays to the end")
+
+
+def test_a_language_model_as_the_partner_keeps_the_contract():
+    check_task(PartnerTask(GuessTask(), "tiny", Sampling(max_tokens=8)))
 
 
 def test_a_wrong_task_raises():

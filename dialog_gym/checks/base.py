@@ -42,11 +42,13 @@ Check = tuple[str, Callable[[S], None]]
 
 
 def findings(first: Sequence[Check[S]], then: Sequence[Check[S]], subject: S) -> list[Finding]:
-    """Run the checks; those in ``then`` only if all in ``first`` hold, because they build on them."""
-    found = [_finding(check, subject) for check in first]
-    if all(finding.ok for finding in found):
-        found += [_finding(check, subject) for check in then]
-    return found
+    """Run the checks. Those in ``first`` build on each other: after one that fails, no more are run."""
+    found = []
+    for check in first:
+        found.append(_finding(check, subject))
+        if not found[-1].ok:
+            return found
+    return found + [_finding(check, subject) for check in then]
 
 
 def raise_problems(what: str, found: Sequence[Finding]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from dialog_gym.checks.base import need
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.env import advance, begin
 from dialog_gym.spaces import Utterance
@@ -41,11 +43,13 @@ class Playing:
 
     @cached_property
     def speakers(self) -> dict[str, Speaker]:
-        """Who plays: somebody who says anything, and a world's oracle and random policy."""
+        """Who plays: somebody who says anything, the oracle if there is one, and a world's random policy."""
         speakers: dict[str, Speaker] = {"anything": lambda dialogue: anything(self.task, dialogue)}
-        if isinstance(self.task, World):
-            named = self.task.policies()
-            speakers |= {name: named[name] for name in ("oracle", "random") if name in named}
+        with suppress(NotImplementedError):
+            self.task.oracle(begin(self.task, self.seeds[0]))
+            speakers["oracle"] = self.task.oracle
+        if isinstance(self.task, World) and "random" in (named := self.task.policies()):
+            speakers["random"] = named["random"]
         return speakers
 
     @cached_property
@@ -66,6 +70,7 @@ def play(task: Task, dialogue: Dialogue, speak: Speaker) -> list[Step]:
     steps = []
     while not dialogue.stop_reason:
         text = speak(dialogue)
+        need(isinstance(text, str), f"a policy (the oracle?) must return what it says, a text, got {text!r:.60}")
         (after,), (reward,), *_ = advance(task, [dialogue], [text])
         steps.append(Step(dialogue, text, after, reward))
         dialogue = after
