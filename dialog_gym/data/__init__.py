@@ -11,9 +11,9 @@
 ==============  ==========================================================================
 """
 
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Ranking, Rankings
-from dialog_gym.data.store import DatasetError
 from dialog_gym.data.used import content_hash, load
 
 __all__ = ["DatasetError", "Episodes", "Ranking", "Rankings", "Recorded", "content_hash", "load"]

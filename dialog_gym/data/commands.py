@@ -23,9 +23,10 @@ from dialog_gym.commands import (
     told_by_run,
     with_models,
 )
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.data.rankings import Rankings
-from dialog_gym.data.store import DatasetError, Table
+from dialog_gym.data.store import Table
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 Format = Literal["jsonl", "preference", "kto", "minari", "buffer"]

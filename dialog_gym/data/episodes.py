@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from dialog_gym.data.store import JsonRow, Table
+from dialog_gym.data.columns import JsonRow
+from dialog_gym.data.store import Table
 from dialog_gym.dialogue import Dialogue, Json
 from dialog_gym.rollout import PER_TURN, Episode, Named, Vectors
 

@@ -19,9 +19,10 @@ from itertools import combinations, groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Ranking, Rankings
-from dialog_gym.data.store import DatasetError, Table
+from dialog_gym.data.store import Table
 from dialog_gym.dialogue import Dialogue, Scenario, Turn
 
 Row = dict[str, Any]

@@ -19,8 +19,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Space, Text
 
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
-from dialog_gym.data.store import DatasetError
 from dialog_gym.dialogue import Dialogue, Scenario, Turn
 from dialog_gym.env import MAX_TRANSCRIPT
 from dialog_gym.spaces import Utterance

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from dialog_gym.data.store import JsonRow, Table
+from dialog_gym.data.columns import JsonRow
+from dialog_gym.data.store import Table
 from dialog_gym.dialogue import Dialogue, Json
 from dialog_gym.rollout import Named
 

@@ -22,7 +22,7 @@ import logging
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from dialog_gym import checkpoint
+from dialog_gym.data.columns import COLUMN_KINDS, DatasetError, JsonRow, row_line
 from dialog_gym.runs import RunFolderError, lock_folder
 
 if TYPE_CHECKING:
@@ -45,47 +46,6 @@ _FOOTER = b"dialog_gym"
 _BATCH = 256  # rows that are in memory when shards are read
 
 Row = TypeVar("Row")
-JsonRow = dict[str, Any]
-
-
-class DatasetError(ValueError):
-    """A folder holds no data set, a damaged one, or one of another kind, or cannot be written."""
-
-
-class ColumnKind(NamedTuple):
-    """How values of one kind lie in Parquet: the Arrow type, and the way there and back from JSON."""
-
-    arrow: Callable[[], pa.DataType]
-    there: Callable[[Any], Any] = lambda value: value
-    back: Callable[[Any], Any] = lambda value: value
-
-
-def _arrow(make: Callable[[Any], pa.DataType]) -> Callable[[], pa.DataType]:
-    def made() -> pa.DataType:
-        import pyarrow
-
-        return make(pyarrow)
-
-    return made
-
-
-COLUMN_KINDS: Mapping[str, ColumnKind] = {
-    "integer": ColumnKind(_arrow(lambda pa: pa.int64())),
-    "number": ColumnKind(_arrow(lambda pa: pa.float64())),
-    "truth": ColumnKind(_arrow(lambda pa: pa.bool_())),
-    "text": ColumnKind(_arrow(lambda pa: pa.string())),
-    "numbers": ColumnKind(_arrow(lambda pa: pa.list_(pa.float64()))),
-    "texts": ColumnKind(_arrow(lambda pa: pa.list_(pa.string()))),
-    "vectors": ColumnKind(_arrow(lambda pa: pa.list_(pa.list_(pa.float32())))),
-    "chat": ColumnKind(_arrow(lambda pa: pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))),
-    "named": ColumnKind(
-        _arrow(lambda pa: pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.float64()))]))),
-        lambda value: [{"name": name, "values": values} for name, values in value.items()],
-        lambda value: {one["name"]: one["values"] for one in value},
-    ),
-    "json": ColumnKind(_arrow(lambda pa: pa.string()), lambda value: _text(value), json.loads),
-}
-"""What a column may hold; ``json`` is any JSON value, as text."""
 
 
 class Table(ABC, Generic[Row]):
@@ -188,7 +148,7 @@ class Table(ABC, Generic[Row]):
         Raises:
             DatasetError: The rows are not those that were written.
         """
-        found = chain(_start(self.kind), (_line(data) for data in self.select(*self.columns)))
+        found = chain(_start(self.kind), (row_line(data) for data in self.select(*self.columns)))
         if found != self.content_hash:
             raise DatasetError(
                 f"{self.path} is damaged: expected rows with content hash {self.content_hash}, found {found}; "
@@ -278,7 +238,7 @@ class Writer(Generic[Row]):
             DatasetError: The row holds what cannot be stored (NaN, a lone surrogate), or the disk refuses it. The
                 data set is as it was.
         """
-        line = _line(self.table.encode(row))
+        line = row_line(self.table.encode(row))
         try:
             self._journal.write(line)
             self._journal.flush()
@@ -511,33 +471,3 @@ def _parsed(line: bytes, path: Path, at: int) -> JsonRow:
         return dict(json.loads(line))
     except (TypeError, ValueError) as error:
         raise DatasetError(f"line {at + 1} of the journal in {path} is damaged: {error}; take another copy") from error
-
-
-def _line(data: JsonRow) -> bytes:
-    """Return a row as a line of the journal; the same row gives the same bytes."""
-    try:
-        return f"{_text(data)}\n".encode()
-    except UnicodeEncodeError as error:
-        raise DatasetError(f"a row has a lone surrogate, which no file can hold: {error}; replace it") from error
-    except (TypeError, ValueError) as error:
-        where = _first_bad(data, "")
-        raise DatasetError(
-            f"a row must hold finite numbers and JSON values alone, got {where or error}; mend what made it"
-        ) from error
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _first_bad(value: Any, name: str) -> str:
-    """Return name and value of the first thing that is not finite or no JSON."""
-    if isinstance(value, Mapping):
-        return next((bad for key, one in value.items() if (bad := _first_bad(one, f"{name}.{key}"))), "")
-    if isinstance(value, (list, tuple)):
-        return next((bad for at, one in enumerate(value) if (bad := _first_bad(one, f"{name}[{at}]"))), "")
-    try:
-        _text(value)
-    except (TypeError, ValueError):
-        return f"{name.removeprefix('.')} = {value!r:.60}"
-    return ""

@@ -7,9 +7,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.data.rankings import Rankings
-from dialog_gym.data.store import DatasetError, Table, read_manifest
+from dialog_gym.data.store import Table, read_manifest
 
 TABLES: dict[str, type[Table[Any]]] = {table.kind: table for table in (Episodes, Rankings)}
 
