@@ -32,7 +32,7 @@ TASKS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "redteam": [("dialog_gym.envs.red_team:RedTeam", {})],
     "chat": [("dialog_gym.envs.chat:Chat", {})],
-    "advice": [("dialog_gym.envs.advice:Advice", {})],
+    "advice": [("dialog_gym.envs.advice:Advice", {}), ("dialog_gym.envs.advice:Advice", {"max_turns": 3})],
 }
 """The tasks of each world: class and settings."""
 Played = Sequence[tuple[World, Dialogue]]
