@@ -204,7 +204,7 @@ def _rates(task: Task, turns: Sequence[Heard]) -> dict[str, Rate | None]:
         "understood the agent": understood and _rate(understood(_before_answer(turn)) for turn in turns),
         # Who has just agreed needs no answer: the silence after a last word is not counted.
         "said nothing": _rate(not turn.answer for turn in turns if not turn.after.stop_reason or turn.answer),
-        "left early": _rate(d.stop_reason != "max_turns" and not d.success for d in ended),
+        "left early": _rate(d.turn < task.max_turns and not d.success for d in ended),
         "repeated itself": _rate(any(alike(turn.answer, text) for text in turn.earlier) for turn in answered),
         "echoed the agent": _rate(alike(turn.answer, turn.said) for turn in answered),
         "spoke for the other role": _rate(speaks_for(turn.answer, turn.after.roles[0]) for turn in answered),

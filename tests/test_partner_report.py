@@ -33,6 +33,14 @@ class Leaves(Toy):
         return Reply("I am leaving you now.", stop_reason="left")
 
 
+class ClosesAtTheEnd(Toy):
+    """Has an end of its own, at the last turn: that is not early."""
+
+    def _answer(self, dialogue):
+        stop = "over" if dialogue.turn == self.max_turns else ""
+        return super()._answer(dialogue)._replace(stop_reason=stop)
+
+
 class Repeats(Toy):
     def _answer(self, dialogue):
         return Reply(("Let me think about that.", "let me think about THAT!")[dialogue.turn % 2])
@@ -76,6 +84,7 @@ def shares(task, **settings):
     [
         (Toy, "left early", 0.0),
         (Leaves, "left early", 1.0),
+        (ClosesAtTheEnd, "left early", 0.0),
         (Repeats, "repeated itself", 0.75),  # all but the first of four
         (Echoes, "echoed the agent", 1.0),
         (Speaks, "spoke for the other role", 1.0),
