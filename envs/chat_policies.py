@@ -19,7 +19,7 @@ import numpy.typing as npt
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
 from dialog_gym.envs import chat_rules as rules
-from dialog_gym.envs.chat import FIRST_NEED, PACES, WRONG_NEED, WRONG_PACE, Chat
+from dialog_gym.envs.chat import FIRST_NEED, PACES, TASTE, WRONG_NEED, WRONG_PACE, Chat
 from dialog_gym.envs.chat_language import Cue, read, say
 from dialog_gym.envs.chat_phrases import MOVE_NAMES, NEED_NAMES, TOPICS
 from dialog_gym.envs.chat_reading import ENERGIES, Act, understand
@@ -105,7 +105,7 @@ def _next(needs: Sequence[float], said: Act, cue: Cue) -> list[float]:
     if cue.taste:  # comments on a topic are made in light talk alone
         seen = [p if need == cheer else p * 1e-3 for need, p in enumerate(seen)]
     elif said.topic:
-        seen[cheer] *= 0.3
+        seen[cheer] *= 1 - TASTE
     seen = _normalised(seen)
     after = [0.0] * 4
     index = MOVE_NAMES.index(said.move) if said.move else rules.MOVE_COUNT

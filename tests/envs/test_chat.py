@@ -95,6 +95,10 @@ def test_the_same_move_again_and_the_same_topic_again_count_less():
     assert lucky(task, once, "No rush. My cat would be a better boss, just kidding.") == pytest.approx(0.4, abs=0.03)
     assert lucky(task, once, "No rush. I love the boss too, every day.") == pytest.approx(0.6, abs=0.03)
     assert lucky(task, once, "No rush. I love the band too, every day.") == pytest.approx(0.6 * 0.35, abs=0.03)
+    twice, _ = step(task, once, "Hm.")
+    twice = dataclasses.replace(twice, state={**twice.state, "need": "cheer"})
+    assert twice.state["recent"] == ["", "music"]
+    assert lucky(task, twice, "No rush. I love the band too, every day.") == pytest.approx(0.6 * 0.35, abs=0.03)
 
 
 def test_comfort_wants_calm_whatever_the_pace():
@@ -170,6 +174,8 @@ def test_the_face_shows_mood_bias_and_noise():
     assert after.state["affect"] == pytest.approx(move / rules.MOVE_SD, abs=2e-4)
     biased, _ = step(Chat(affect_bias=2.0, affect_noise=0.0), dialogue, text)
     assert biased.state["affect"] == pytest.approx(move / rules.MOVE_SD + 2 * 1.5, abs=2e-4)
+    comforted, _ = step(Chat(affect_bias=2.0, affect_noise=0.0), dialogue, "No rush. I am so sorry about the boss.")
+    assert comforted.state["affect"] == pytest.approx(comforted.state["moves"][0] / rules.MOVE_SD - 2 * 1.6, abs=2e-4)
     noisy = Chat(affect_bias=0.0, affect_noise=1.5)
     outs = advance(noisy, [dataclasses.replace(dialogue, seed=s) for s in range(2000)], [text] * 2000)
     noise = [d.state["affect"] - d.state["moves"][0] / rules.MOVE_SD for d in outs.dialogues]
@@ -331,6 +337,22 @@ def test_the_plan_by_hand():
     assert solved.mean[2][fresh] == pytest.approx(1 + 0.45 * 1 + 0.55 * 0.6)
     assert solved.variance[1][fresh] == pytest.approx(0.2**2 / 3)
     assert solved.variance[2][fresh] == pytest.approx(2 * 0.2**2 / 3 + 0.45 * 0.55 * 0.4**2)
+
+
+def test_the_plan_averages_over_what_the_need_becomes():
+    after = np.zeros((4, 7, 6, 7, 7))
+    after[NEED_NAMES.index("tell")] += np.arange(6)[None, :, None, None]  # worth the number of the matter
+    after[NEED_NAMES.index("cheer")] += 10
+    changed = rules._changed(after)
+    comfort = changed[NEED_NAMES.index("comfort"), 0, :, 0, 0]
+    # .3 tell, of another matter than the present one, and .4 cheer.
+    assert comfort == pytest.approx([0.3 * (15 - matter) / 5 + 0.4 * 10 for matter in range(6)])
+
+
+def test_the_value_of_the_last_turn_by_hand():
+    task, dialogue = made("tell", max_turns=1, survey_noise=0.0)
+    spread = 0.7 * 0.2 / np.sqrt(3)  # around a mean of 1, of which the upper half is clipped
+    assert task.value(dialogue) == pytest.approx(1 - spread / np.sqrt(2 * np.pi))
 
 
 def test_the_expected_survey_by_hand():
