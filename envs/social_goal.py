@@ -30,8 +30,8 @@ was said before or cannot be understood. relationship: steps less offences. know
 10 for one, two, three things learned. secret: -10 if the own one is said. social_rules: -4 a rude turn. benefits: what
 the scenario's wish is worth, less 1 or 3 for a small or big offer, once agreed. goal: 10 for all, 5 for half.
 Optimum: ``oracle`` earns 4.11 (it sees the partner's mind, but not its luck); who infers the type and sees nothing
-hidden 3.66; the best plan that does not look at the partner 1.55; random acts -1.01 (512 held-out episodes each, seeds from
-1,000,000; 95% intervals of .06 to .15). ``python -m dialog_gym.envs.social_goal`` prints the table.
+hidden 3.66; the best plan that does not look at the partner 1.55; random acts -1.01 (512 held-out episodes each,
+seeds from 1,000,000; 95% intervals of .06 to .15). ``python -m dialog_gym.envs.social_goal`` prints the table.
 
 ``scenarios=FOLDER`` plays Sotopia's ``envs.json``, ``agents.json`` and ``env_agent_combos.json`` (Zhou et al. 2023,
 arXiv:2310.11667): 450 combinations. There ``partner=SPEC`` and ``judge=SPEC, rubric="sotopia"`` make the environment
@@ -46,6 +46,7 @@ History: v0, the first version.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -430,6 +431,7 @@ def _taste(kind: str) -> str:
     return phrases.TRAITS[kind].removeprefix("likes ")
 
 
+@lru_cache(maxsize=4096)
 def _self(person: Character) -> str:
     return (
         f"You are {person.name}, {person.age}, {person.job}; {person.name.split()[0]} {person.hobby}. "
@@ -437,6 +439,7 @@ def _self(person: Character) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def _view(person: Character, relationship: int, kind: str) -> str:
     """Return what one knows of the other by the relationship."""
     first = person.name.split()[0]
@@ -450,6 +453,7 @@ def _view(person: Character, relationship: int, kind: str) -> str:
     return f"The other is {about}. You know that {first} {phrases.TRAITS[kind]}."
 
 
+@lru_cache(maxsize=4096)
 def _partner_goal(kind: str, want: str) -> str:
     return (
         f"Your goal: you wish that the other would {want}; and do nothing for the other without being moved. "

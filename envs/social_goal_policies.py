@@ -38,6 +38,7 @@ from dialog_gym.envs.social_goal_rules import (
     hear,
     scores,
 )
+from dialog_gym.rewards.base import Reward
 
 Weights = tuple[float, ...]
 Choice = Callable[[SocialGoal, Dialogue, Draws], Act]
@@ -135,10 +136,11 @@ def _bounded(task: SocialGoal, dialogue: Dialogue) -> Mind:
 
 
 def _weights(task: SocialGoal) -> Weights:
-    reward = task.reward
-    while not isinstance(reward, SocialScores):  # a judge rewards in place of the rules, which still guide the oracle
-        reward = reward.own  # type: ignore[attr-defined]
-    return weights_of(reward.objective)
+    """Return what the task's own reward weighs, also where a judge rewards in its place; else the mean of all."""
+    reward: Reward | None = task.reward
+    while reward is not None and not isinstance(reward, SocialScores):
+        reward = getattr(reward, "own", None)
+    return weights_of(reward.objective if reward is not None else "overall")
 
 
 def value(task: SocialGoal, dialogue: Dialogue) -> float:
@@ -311,8 +313,8 @@ def constant(plan: Sequence[str], manner: str) -> Choice:
         kind = plan[dialogue.turn] if dialogue.turn < len(plan) else "ask"
         if kind in ("small", "big"):
             return Act("offer", manner, "", 1 + (kind == "big"))
-        if kind == "ask":
-            return Act("ask", manner)
+        if kind not in NEW_ONCE:
+            return Act(kind, manner)
         return Act(kind, manner, TOPICS[plan[: dialogue.turn].count(kind) % 3])
 
     return choose

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 KINDS = ("warm", "reasons", "trade", "slow")
@@ -149,16 +150,18 @@ def quality(kind: str, act: Act) -> float:
     return MOVES * QUALITY[kind][act.kind] * manner * (1.0 if act.topic or act.size else NO_TOPIC)
 
 
-def hear(mind: Mind, act: Act) -> list[Heard]:
+@lru_cache(maxsize=1 << 16)
+def hear(mind: Mind, act: Act) -> tuple[Heard, ...]:
     """Return every outcome of ``act``; the chances add up to 1."""
     mind = mind._replace(patience=mind.patience - 1)
     if act.kind == "leave":
-        return [Heard(1.0, _insulted(mind) if act.manner == "rude" else mind, "left", "left")]
+        return (Heard(1.0, _insulted(mind) if act.manner == "rude" else mind, "left", "left"),)
     if act.manner == "rude":
-        return [_over(Heard(1.0, _insulted(mind)._replace(leaked=mind.leaked or act.kind == "reveal"), "rude"))]
+        hurt = _insulted(mind)._replace(leaked=mind.leaked or act.kind == "reveal")
+        return (_over(Heard(1.0, hurt, "rude")),)
     if act.kind in QUALITY[mind.kind]:
-        return _approached(mind, act)
-    return [_over(_SIMPLE[act.kind](mind))]
+        return tuple(_over(heard) for heard in _approached(mind, act))
+    return (_over(_SIMPLE[act.kind](mind)),)
 
 
 def told(mind: Mind, topic: str) -> Mind:
@@ -184,12 +187,12 @@ def _approached(mind: Mind, act: Act) -> list[Heard]:
     """Return the outcomes of a compliment, reason, question or offer."""
     if act.kind == "offer":
         if act.size <= mind.offer:
-            return [_over(_repeated(mind))]
+            return [_repeated(mind)]
         mind = mind._replace(offer=act.size)
     else:
         mark = bit(act.kind, act.topic)
         if mind.used & mark:
-            return [_over(_repeated(mind))]
+            return [_repeated(mind)]
         mind = mind._replace(used=mind.used | mark)
     chance = quality(mind.kind, act)
     moved = _credited(mind, "moved")
@@ -201,7 +204,7 @@ def _approached(mind: Mind, act: Act) -> list[Heard]:
     outcomes = [Heard(chance, moved, "moved"), Heard(1 - chance, stuck, reaction)]
     if act.kind == "question" and act.topic:
         outcomes = [_answered(heard, act.topic) for heard in outcomes]
-    return [_over(heard) for heard in outcomes]
+    return outcomes
 
 
 def _answered(heard: Heard, topic: str) -> Heard:

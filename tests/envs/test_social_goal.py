@@ -43,6 +43,8 @@ from dialog_gym.envs.social_goal_rules import (
 )
 from dialog_gym.envs.social_goal_sotopia import read_combinations, read_episodes, shown_to, view
 from dialog_gym.partner import PartnerTask
+from dialog_gym.rewards.judge import Judge
+from dialog_gym.rewards.other import with_reward
 from tests.rewards.judges import Scripted, verdict
 
 CORPUS = Path(__file__).parents[3] / "shared/data/sotopia"
@@ -227,6 +229,12 @@ PEOPLE_SAY = {
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in PEOPLE_SAY.items() for text in texts])
 def test_what_people_say(kind, text):
     assert understand(text, CAR).kind == kind
+
+
+def test_a_secret_is_out_when_most_of_it_is_said():
+    skater = CAR._replace(secret="he was once a competitive figure skater.")
+    assert understand("I used to be a competitive figure skater", skater).kind == "reveal"
+    assert understand("I like figure skating", skater).kind == "none"
 
 
 def test_one_utterance_is_one_act():
@@ -561,6 +569,12 @@ def test_a_model_is_not_asked_when_the_agent_leaves_or_has_had_its_last_turn():
     assert (dialogue.stop_reason, len(dialogue.turns)) == ("max_turns", 4)
     assert len(task.lm.calls) == 1
     assert scores(mind_of(dialogue))[0] < scores(Mind("warm", 3, 0, 0, 8, credit=4))[0]  # it repeated itself
+
+
+def test_the_oracle_plays_for_the_tasks_own_reward_when_a_judge_is_there():
+    plain, judged = SocialGoal(), with_reward(SocialGoal(), Judge(Scripted(lambda messages: ""), "sotopia"))
+    dialogue = begin(plain, 6)
+    assert judged.oracle(dialogue) == plain.oracle(dialogue)
 
 
 def test_the_judge_scores_the_seven_dimensions():
