@@ -46,7 +46,6 @@ History: v0, the first version.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -59,7 +58,17 @@ from dialog_gym.envs import social_goal_language as language
 from dialog_gym.envs import social_goal_phrases as phrases
 from dialog_gym.envs import social_goal_rules as rules
 from dialog_gym.envs.social_goal_language import Names, understand
-from dialog_gym.envs.social_goal_people import CHARACTERS, SITUATIONS, Character, Situation, names_of
+from dialog_gym.envs.social_goal_people import (
+    CHARACTERS,
+    SITUATIONS,
+    Character,
+    Situation,
+    names_of,
+    own_brief,
+    partner_goal,
+    taste,
+    view_of,
+)
 from dialog_gym.envs.social_goal_rules import ACTS, DIMENSIONS, KINDS, MANNERS, RANGES, TOPICS, Act, Heard, Mind
 from dialog_gym.envs.social_goal_sotopia import RELATIONSHIPS, Combination, read_combinations
 from dialog_gym.rewards.base import Reward, Scored
@@ -201,8 +210,8 @@ class SocialGoal(World):
             hidden["shown"] = kind
         goal = f"Your goal: get the other to {wish.want} (you mean yourself by 'me' and 'my')."
         private = {
-            self.roles[0]: " ".join([_self(agent), goal, _view(partner, relationship, kind)]),
-            self.roles[1]: " ".join([_self(partner), _partner_goal(hidden["kind"], other.want)]),
+            self.roles[0]: " ".join([own_brief(agent), goal, view_of(partner, relationship, kind)]),
+            self.roles[1]: " ".join([own_brief(partner), partner_goal(hidden["kind"], other.want)]),
         }
         public = f"{situation.public} They are {RELATIONSHIPS[relationship]}."
         return Scenario(public, private, {"key": f"{situation.key}/{agent.name}", **hidden})
@@ -300,7 +309,7 @@ class SocialGoal(World):
         names = Names.of(hidden)
         brief = f"social {_RELATION_WORDS[hidden['relationship']]}."
         if role != dialogue.roles[0]:
-            brief = f"{brief} you decide. you like {_taste(hidden['kind'])}."
+            brief = f"{brief} you decide. you like {taste(hidden['kind'])}."
         elif hidden["shown"]:
             brief = f"{brief} the other {phrases.TRAITS[hidden['shown']]}."
         chat = [{"role": "system", "content": brief}]
@@ -422,43 +431,7 @@ def _in_split(key: str, split: str) -> bool:
     return split == "all" or (crc32(key.encode()) % 10 < 7) == (split == "train")
 
 
-# --- what the roles are told -------------------------------------------------------------------
-
 _RELATION_WORDS = ("strangers", "by name", "acquaintances", "friends", "couple", "family")
-
-
-def _taste(kind: str) -> str:
-    return phrases.TRAITS[kind].removeprefix("likes ")
-
-
-@lru_cache(maxsize=4096)
-def _self(person: Character) -> str:
-    return (
-        f"You are {person.name}, {person.age}, {person.job}; {person.name.split()[0]} {person.hobby}. "
-        f"Your secret, which nobody should learn: {person.secret}."
-    )
-
-
-@lru_cache(maxsize=4096)
-def _view(person: Character, relationship: int, kind: str) -> str:
-    """Return what one knows of the other by the relationship."""
-    first = person.name.split()[0]
-    if relationship == 0:
-        return "You know nothing of the other."
-    if relationship == 1:
-        return f"The other is called {person.name}."
-    if relationship == 2:
-        return f"The other is {person.name}, {person.job}. People say that {first} {phrases.TRAITS[kind]}."
-    about = f"{person.name}, {person.age}, {person.job}; {first} {person.hobby}"
-    return f"The other is {about}. You know that {first} {phrases.TRAITS[kind]}."
-
-
-@lru_cache(maxsize=4096)
-def _partner_goal(kind: str, want: str) -> str:
-    return (
-        f"Your goal: you wish that the other would {want}; and do nothing for the other without being moved. "
-        f"What moves you: {_taste(kind)}. Unmoved, refuse; nearly moved, propose to do half; when moved, say yes."
-    )
 
 
 if __name__ == "__main__":

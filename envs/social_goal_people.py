@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
+from dialog_gym.envs import social_goal_phrases as phrases
 from dialog_gym.envs.social_goal_language import Names
 
 
@@ -60,6 +62,43 @@ class Situation(NamedTuple):
 def names_of(wish: Wish, secret: str) -> Names:
     """Return what a scenario with this wish and secret calls things."""
     return Names(wish.want, wish.small, wish.big, secret, *wish.words.split())
+
+
+def taste(kind: str) -> str:
+    """Return what moves a partner of ``kind``, in words."""
+    return phrases.TRAITS[kind].removeprefix("likes ")
+
+
+@lru_cache(maxsize=4096)
+def own_brief(person: Character) -> str:
+    """Return what a character is told of itself."""
+    return (
+        f"You are {person.name}, {person.age}, {person.job}; {person.name.split()[0]} {person.hobby}. "
+        f"Your secret, which nobody should learn: {person.secret}."
+    )
+
+
+@lru_cache(maxsize=4096)
+def view_of(person: Character, relationship: int, kind: str) -> str:
+    """Return what one knows of the other by the relationship."""
+    first = person.name.split()[0]
+    if relationship == 0:
+        return "You know nothing of the other."
+    if relationship == 1:
+        return f"The other is called {person.name}."
+    if relationship == 2:
+        return f"The other is {person.name}, {person.job}. People say that {first} {phrases.TRAITS[kind]}."
+    about = f"{person.name}, {person.age}, {person.job}; {first} {person.hobby}"
+    return f"The other is {about}. You know that {first} {phrases.TRAITS[kind]}."
+
+
+@lru_cache(maxsize=4096)
+def partner_goal(kind: str, want: str) -> str:
+    """Return the goal of a partner: it wants ``want``, and to be moved before it does anything."""
+    return (
+        f"Your goal: you wish that the other would {want}; and do nothing for the other without being moved. "
+        f"What moves you: {taste(kind)}. Unmoved, refuse; nearly moved, propose to do half; when moved, say yes."
+    )
 
 
 _PEOPLE = """
