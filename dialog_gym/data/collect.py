@@ -21,7 +21,6 @@ from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.store import SHARD_ROWS
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Episode, Policy
-from dialog_gym.task import Task
 from dialog_gym.tracking import progress_bar
 
 Rows = VectorEnv[Any, Any, Any]
@@ -57,11 +56,10 @@ def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: 
         KeyError: Nobody is called that; the message names the nearest.
         ValueError: The policy cannot act there.
     """
-    made = baselines.Trial(env, dict(env_kwargs), rows, rows=rows).venv
+    trial = baselines.Trial(env, dict(env_kwargs), rows, rows=rows)
+    made, scripts = trial.venv, baselines.scripted_policies(trial)
     text = baselines.text_rows(made)
-    scripts = _scripts(text.task)
-    by_vectors = isinstance(made.single_action_space, Box)
-    if name in scripts and not (by_vectors and name in ("random", "constant")):
+    if name in scripts:
         return Actor(name, scripted(scripts[name]), text)
     if name == "random":
         return Actor(name, random_by_dialogue(made), made)
@@ -178,9 +176,3 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
         else:
             runs.append((number, 1))
     return runs
-
-
-def _scripts(task: Task) -> Mapping[str, Any]:
-    policies = getattr(task, "policies", None)
-    scripts = {} if policies is None else policies()
-    return {name: say for name, say in scripts.items() if name != "oracle"}  # which a model as the partner refuses
