@@ -58,17 +58,17 @@ class Args:
     """Folder for ``tiny`` and ``tiny-steerable``."""
     worlds: tuple[str, ...] = tuple(TASKS)
     """Embedded worlds to play."""
-    dialogues: int = 12_000
-    """Self-played dialogues of each world; each is read from both sides."""
+    dialogues: int = 4_500
+    """Self-played dialogues of each task (a world may have two); each is read from both sides."""
     seed: int = 0
     """Seed of everything."""
-    vocabulary: int = 1000
+    vocabulary: int = 1600
     """Tokens, those of the worlds included."""
-    width: int = 96
+    width: int = 128
     """Hidden size."""
     layers: int = 3
     """Transformer layers."""
-    heads: int = 3
+    heads: int = 4
     """Attention heads; serving libraries often want ``width / heads`` to be 32 at least."""
     epochs: float = 1.0
     """Passes over the dialogues."""
@@ -250,7 +250,7 @@ def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args)
         parts.append(f"## {world}\n\n{lines}\n")
     (folder / "README.md").write_text(
         f"# {title}\n\nA small Llama ({figures['parameters']:,} parameters) trained from nothing on {args.dialogues} "
-        f"self-played dialogues of each of the embedded worlds {', '.join(args.worlds)} (seed {args.seed}); no other "
+        f"self-played dialogues of each task of the embedded worlds {', '.join(args.worlds)} (seed {args.seed}); no other "
         "data. It speaks both roles, in lower case, where one bargains with prices as one token each (percent of the "
         "list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn held-out "
         "dialogues:\n\n" + "\n".join(parts) + "\nPerplexity is per token, over the system message and both sides' "
@@ -270,7 +270,7 @@ def build(args: Args) -> dict[str, Any]:
     worlds = {world: load_worlds([world]) for world in args.worlds}
     tasks = [task for some in worlds.values() for task in some]
     layout = Layout.of(tasks)
-    played = [pair for some in worlds.values() for pair in self_play(some, args.dialogues, args.seed)]
+    played = [pair for some in worlds.values() for pair in self_play(some, args.dialogues * len(some), args.seed)]
     held_out = {
         world: self_play(some, min(400, args.dialogues), args.seed + 1_000_000) for world, some in worlds.items()
     }
