@@ -250,9 +250,9 @@ def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args)
         parts.append(f"## {world}\n\n{lines}\n")
     (folder / "README.md").write_text(
         f"# {title}\n\nA small Llama ({figures['parameters']:,} parameters) trained from nothing on {args.dialogues} "
-        f"self-played dialogues of each task of the embedded worlds {', '.join(args.worlds)} (seed {args.seed}); no other "
-        "data. It speaks both roles, in lower case, where one bargains with prices as one token each (percent of the "
-        "list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn held-out "
+        f"self-played dialogues of each task of the embedded worlds {', '.join(args.worlds)} (seed {args.seed}); no "
+        "other data. It speaks both roles, in lower case, where one bargains with prices as one token each (percent of "
+        "the list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn held-out "
         "dialogues:\n\n" + "\n".join(parts) + "\nPerplexity is per token, over the system message and both sides' "
         "words. Understood: share of greedy replies in which the partner finds a meaning. An encoded reply is said "
         "again in another context (transplant). Same: share of equal values, correlation: of numbers, there. "
