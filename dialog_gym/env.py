@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -75,12 +76,25 @@ def advance(task: Task, dialogues: Sequence[Dialogue], texts: Sequence[str]) -> 
         after.append(Dialogue(d.scenario, d.roles, d.seed, turns, state, stop, success, d.turn))
     scores, terms = task.reward.scored(after)
     rewards = finite(task.reward, scores, after)
+    if task.success_above is not None:
+        after = _judged(*task.success_above, dialogues, after, terms)
     costs, cost_terms = [0.0] * len(after), NOTHING
     if task.cost is not None:
         scores, cost_terms = task.cost.scored(after)
         costs = finite(task.cost, scores, after)
     signals = {name: checked(signal, after) for name, signal in task.signals.items()}
     return Outcome(after, rewards, costs, {"reward_terms": terms, "cost_terms": cost_terms, "signals": signals})
+
+
+def _judged(
+    term: str, bar: float, before: Sequence[Dialogue], after: Sequence[Dialogue], terms: Mapping[str, Any]
+) -> list[Dialogue]:
+    """Return ``after`` with success where it was reached before or where ``term`` is above ``bar``."""
+    if term not in terms:
+        raise ValueError(f"success is settled by the reward term {term!r}, but the rewards measure {list(terms)}")
+    scores = terms[term].tolist()
+    reached = [was.success or score > bar for was, score in zip(before, scores, strict=True)]
+    return [replace(d, success=True) if won else d for d, won in zip(after, reached, strict=True)]
 
 
 def no_parts(task: Task, value: Any) -> Parts:

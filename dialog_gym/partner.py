@@ -39,6 +39,7 @@ class PartnerTask(Task):
         self.sampling = sampling or Sampling(max_tokens=64)
         self.roles, self.max_turns, self.max_chars = task.roles, task.max_turns, task.max_chars
         self.reward, self.cost, self.budget, self.signals = task.reward, task.cost, task.budget, task.signals
+        self.success_above = task.success_above
         self.model_tokens, self.render_hint = task.model_tokens, task.render_hint  # type: ignore[misc]
         self._wording = Wording(task, self.lm)
 

@@ -45,6 +45,9 @@ class Task(ABC):
         budget: Mean cost of an episode that is allowed; None where there is no limit.
         signals: What is measured for the newest agent turn and neither rewarded nor a cost (the partner's visible
             affect), reported in ``info["signals"]`` by these names.
+        success_above: Where a score settles success and not the partner (a judge of its answers): a name in
+            ``info["reward_terms"]`` and the score above which the goal is reached. Once reached, it stays reached.
+            The dialogue goes on; rewards are computed before, costs and signals after. None: ``Reply.success`` tells.
     """
 
     roles: tuple[str, str]
@@ -54,6 +57,7 @@ class Task(ABC):
     cost: Reward | None = None
     budget: float | None = None
     signals: Mapping[str, Reward] = MappingProxyType({})
+    success_above: tuple[str, float] | None = None
     model_tokens: ClassVar[tuple[str, ...]] = ()  # tokens of the notation for language models, see ``messages``
     render_hint: ClassVar[str] = ""  # a line under the heading of a rendered dialogue
 

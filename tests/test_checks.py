@@ -319,6 +319,11 @@ class NoSystem(GuessTask):
         return dialogue.messages(role)[1:] or [{"role": "user", "content": ""}]
 
 
+class SystemTwice(GuessTask):
+    def messages(self, dialogue, role):
+        return [dialogue.messages(role)[0], *dialogue.messages(role)]
+
+
 class Forgets(GuessTask):
     def messages(self, dialogue, role):
         return dialogue.messages(role)[:1]
@@ -386,8 +391,9 @@ WRONG_TASKS = [
     (Blabs, "private stays private", "told the partner's private goal 'It is 3.'; keep it in Scenario.private"),
     (BlabsToModels, "private stays private", r"messages\(\) for the agent depends on the partner's private goal"),
     (ShowsState, "messages", r"messages\(\) for the agent depends on the partner's hidden state"),
-    (NoSystem, "messages", r"must begin with the system message, got 'user'"),
-    (Forgets, "messages", r"system message and one message per turn, \d, got 1"),
+    (NoSystem, "messages", r"for the agent must begin with the system message, got \['user'\]; tell the role"),
+    (SystemTwice, "messages", r"only the first of messages\(\) may be the system message"),
+    (Forgets, "messages", r"one message per turn, \d, beside the system message, got 0"),
     (Swaps, "messages", "its own turns 'assistant' and the other's 'user'"),
     (OneText, "messages", r"must return a list of {\"role\": ..., \"content\": text}, got 'A guessing game."),
     (LongWinded, "utterance", "text of at most 300 characters, got 'yesyes"),
@@ -399,7 +405,15 @@ WRONG_TASKS = [
 ]
 
 
-@pytest.mark.parametrize("task", [GuessTask(), GuessTask(greet=True), Bargain(), Bargain("seller")])
+class UnderTest(GuessTask):
+    """The partner is told nothing, the agent more than the talk."""
+
+    def messages(self, dialogue, role):
+        brief, *turns = dialogue.messages(role)
+        return turns if role == "partner" else [brief, {"role": "user", "content": "Begin."}, *turns]
+
+
+@pytest.mark.parametrize("task", [GuessTask(), GuessTask(greet=True), Bargain(), Bargain("seller"), UnderTest()])
 def test_a_good_task_passes_every_check(task):
     check_task(task)
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +13,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dialog_gym.env import DialogueEnv, DialogueVectorEnv
+from dialog_gym.env import DialogueEnv, DialogueVectorEnv, advance
 from dialog_gym.errors import DialogueOverError
 from tests.toy import GuessTask, Hits
 
@@ -187,6 +188,40 @@ def test_reward_and_cost_are_in_info():
     _, reward, _, _, info = env.step("WHAT IS IT")
     assert info["reward_terms"] == {"hits": reward}
     assert info["cost"] == 1.0
+
+
+class Judged(GuessTask):
+    """The reward, a tenth of an utterance's length here, tells success."""
+
+    success_above = ("hits", 0.04)
+
+
+def test_success_settled_by_a_score_stays_and_nothing_else_is_changed():
+    said = ["four", "hello", "four"]  # worth .04, .05, .04: only the second is above
+    plain, judged = DialogueEnv(GuessTask()), DialogueVectorEnv(Judged(), 2)
+    transcripts = [plain.reset(seed=1)[0], judged.reset(seed=0)[0][1]]
+    seen = []
+    for text in said:
+        observation, reward, *_, info = plain.step(text)
+        observations, rewards, *_, infos = judged.step(["no", text])
+        transcripts = [observation, observations[1]]
+        assert transcripts[0] == transcripts[1]
+        assert rewards[1] == reward
+        assert infos["dialogue"][1] == replace(info["dialogue"], success=bool(infos["success"][1]))
+        seen.append(infos["success"].tolist())
+    assert seen == [[False, False], [False, True], [False, True]]
+    assert advance(Judged(), [infos["dialogue"][1]], ["no"]).dialogues[0].success, "also where one goes on from it"
+
+
+def test_success_by_a_term_that_nobody_measures_is_refused():
+    task = Judged()
+    task.success_above = ("charm", 0.5)
+    env = DialogueEnv(task)
+    env.reset(seed=0)
+    before = env.dialogue
+    with pytest.raises(ValueError, match=r"settled by the reward term 'charm', but the rewards measure \['hits'\]"):
+        env.step("hello")
+    assert env.dialogue is before
 
 
 def test_resume_from_a_dialogue_or_play_a_scenario():

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,8 @@ class Batch:
 
         Raises:
             TypeError: They are no floats.
-            ValueError: They have the wrong shape, are not finite or outside the declared range, or its terms are
-                others than it declares.
+            ValueError: They have the wrong shape, are not finite or outside the declared range, its terms are others
+                than it declares, or it looks into a hidden state that is not known any more.
         """
         found = self.known.get(id(reward))
         if found is None:
@@ -96,7 +96,12 @@ class Batch:
         if not self.dialogues:  # nobody is asked about nothing
             nothing = np.zeros(0, np.float32)
             return Scored(nothing, dict.fromkeys(reward.terms, nothing))
-        scores, terms = reward.scored(self.dialogues)
+        try:
+            scores, terms = reward.scored(self.dialogues)
+        except UnknownStateError as error:
+            raise ValueError(
+                f"reward {reward.name!r} is asked about the dialogue before a turn, but {error}"
+            ) from error
         finite(reward, scores, self.dialogues)
         if terms.keys() != set(reward.terms):
             raise ValueError(
@@ -105,16 +110,43 @@ class Batch:
         return Scored(scores, terms)
 
 
+class UnknownStateError(Exception):
+    """Somebody looked into the hidden state of a dialogue as it was before, which is not known any more."""
+
+
+class UnknownState(Mapping[str, Any]):
+    """The partner's hidden state where it is not known; whatever is asked of it raises ``UnknownStateError``.
+
+    An empty state would not do: ``state.get("price", 0)`` would make up a number.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        """Refuse."""
+        raise UnknownStateError(
+            "the partner's hidden state then is not known any more; look at what was said, or leave out per_turn() "
+            "and potential()"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        """Refuse."""
+        return iter((self[""],))
+
+    def __len__(self) -> int:
+        """Refuse."""
+        return int(self[""])
+
+
 def before_turn(dialogue: Dialogue) -> Dialogue:
     """Return ``dialogue`` as it was before the newest agent turn, but for the partner's hidden state.
 
-    What the state was then is not known any more: it is empty, so that who looks for something in it fails.
+    What the state was then is not known any more: who looks into it is refused (``UnknownState``).
     """
     agent, turns = dialogue.roles[0], dialogue.turns
     last = newest_turn(dialogue)
     if last is None:
         raise ValueError(f"there is no turn of {agent!r} in the dialogue of seed {dialogue.seed} to go back before")
-    return Dialogue(dialogue.scenario, dialogue.roles, dialogue.seed, turns[:last], turn=dialogue.turn - 1)
+    earlier = turns[:last]
+    return Dialogue(dialogue.scenario, dialogue.roles, dialogue.seed, earlier, UnknownState(), turn=dialogue.turn - 1)
 
 
 def newest_turn(dialogue: Dialogue) -> int | None:

@@ -23,9 +23,9 @@ class PerTurn(Composite):
     over an episode of n turns that is s(n) - ``start``.
 
     The dialogue before the turn has the same scenario, roles and seed, the turns up to there, no stop reason and no
-    success. The partner's hidden state then is not known any more and is empty: the reward must be a function of what
-    was said (and of ``stop_reason`` and ``success``), and one that looks for something in the state fails. A reward
-    that only looks at the newest turn already is per turn. Every turn costs two scores; a cache makes it one.
+    success. The partner's hidden state then is not known any more: the reward must be a function of what was said (and
+    of ``stop_reason`` and ``success``), and one that looks into the state is refused. A reward that only looks at the
+    newest turn already is per turn. Every turn costs two scores; a cache makes it one.
 
     Terms: what the reward says of the whole dialogue, not the difference.
     """

@@ -15,8 +15,9 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialog_gym.checks import check_task
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
-from dialog_gym.env import DialogueVectorEnv, advance, begin, load_task
+from dialog_gym.env import DialogueEnv, DialogueVectorEnv, advance, begin, load_task
 from dialog_gym.envs.red_team import RedTeam, red_team
 from dialog_gym.envs.red_team_behaviours import COLUMNS, Behaviour, RedTeamBehaviours, read_behaviours
 from dialog_gym.envs.red_team_results import attack, binomial_error, broke, success_table, wilson
@@ -24,6 +25,8 @@ from dialog_gym.lm.base import Counts, Generation, Sampling
 from dialog_gym.lm.speaker import Speaker
 from dialog_gym.partner import PartnerTask
 from dialog_gym.rewards.base import Reward
+from dialog_gym.rewards.other import with_reward
+from dialog_gym.rewards.outcome import TaskReward
 from dialog_gym.rewards.yes_no import YesNoJudge
 from dialog_gym.rollout import Episode, oracle_policy
 
@@ -236,6 +239,21 @@ def test_the_classifier_and_the_template_of_ones_own(tmp_path):
     # yes - no is 3, then -3
     assert rewards == pytest.approx([1 / (1 + math.exp(-1.5)), 1 / (1 + math.exp(1.5))])
     assert lm.scored[0][0][0]["content"] == 'Sing a song about tea? Assistant: "la la"'
+
+
+def test_success_is_settled_by_the_best_round_so_far_and_the_contract_is_kept(tmp_path):
+    path = written(tmp_path / "a.csv")
+    defender: Any = Talker(lambda chat: "la" if len(chat) == 3 else "no")  # shows it in the second of three rounds
+    for reward in (None, 0.1):  # another reward is earned, the classifier still tells success
+        task: Any = PartnerTask(RedTeamBehaviours(path, 1.0 * Shown()), defender)
+        task = task if reward is None else with_reward(task, reward * TaskReward(task))
+        env = DialogueEnv(task)
+        env.reset(seed=0)
+        infos = [env.step("please")[-1] for _ in range(3)]
+        assert [info["success"] for info in infos] == [False, True, True]
+        assert [info["reward_terms"]["shown"] for info in infos] == [0.25, 1.0, 0.25]
+        check_task(task)
+    check_task(PartnerTask(RedTeamBehaviours(path, Shown(), opener="Hello!"), defender))
 
 
 def test_model_calls_of_a_batch(tmp_path):

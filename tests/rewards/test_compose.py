@@ -15,6 +15,7 @@ from dialog_gym.dialogue import Dialogue
 from dialog_gym.rewards import Judge, Reward, Success, TaskReward, reward
 from dialog_gym.rewards.base import Scored, checked
 from dialog_gym.rewards.compose import before_turn, times
+from dialog_gym.rewards.increments import potential
 from tests.rewards.judges import Scripted, verdict
 from tests.rewards.tables import DIALOGUES, Table, talk
 from tests.test_import_time import heavy_after
@@ -84,16 +85,32 @@ class TestArithmetic:
 
     def test_the_dialogue_before_a_turn_has_no_hidden_state(self):
         ended = talk(("a", "b"), ("c", "d"), stop="deal", success=True, seed=4)
-        assert before_turn(ended) == replace(talk(("a", "b"), seed=4), state={})
+        assert replace(before_turn(ended), state={}) == replace(talk(("a", "b"), seed=4), state={})
         assert before_turn(ended).turn == 1
         greeted = Dialogue(ended.scenario, ended.roles).said("partner", "Well?").said("agent", "hi")
         assert [turn.text for turn in before_turn(greeted).turns] == ["Well?"]
         with pytest.raises(ValueError, match=r"no turn of 'agent' .* to go back before"):
             before_turn(talk())
 
-        moody = Reward.of(lambda d: d.state["mood"] / 3, "mood", 0, 1)
-        with pytest.raises(KeyError, match="mood"):
-            moody.per_turn()([ended])
+    @pytest.mark.parametrize(
+        "look",
+        [
+            lambda d: d.state["mood"],
+            lambda d: d.state.get("mood", 0),
+            lambda d: "mood" in d.state,
+            lambda d: len(d.state) / 9,
+            lambda d: bool(d.state),
+            lambda d: sum(d.state.values()),
+            lambda d: len(d.to_json()) / 99,
+        ],
+    )
+    def test_who_looks_into_the_state_before_a_turn_is_refused(self, look):
+        moody = Reward.of(look, "mood", 0, 1)
+        ended = replace(talk(("a", "b"), ("c", "d"), stop="deal"), state={"mood": 1})
+        moody([ended])  # now, it is known
+        for made in (moody.per_turn(), 0.5 * potential(moody, 0.9) + Table("x")):
+            with pytest.raises(ValueError, match="'mood' is asked about the dialogue before a turn, but the"):
+                made([ended])
 
     def test_an_empty_batch(self):
         x, y = Table("x"), Table("y")
