@@ -82,8 +82,9 @@ class PartnerReport:
         partner: ``"scripted"``, or the name of the language model.
         agent: Who talked to it.
         episodes: How many dialogues.
-        rates: Share of agent turns it understood, and that it left without an answer; of dialogues that ended before
-            the last turn and without the agent's goal; of its own turns in which it repeated itself, echoed the
+        rates: Share of agent turns it understood, and that it left without an answer; of dialogues that it ended
+            before the last turn and without the agent's goal (what the agent ends, as ``Task.settled`` tells, does
+            not count); of its own turns in which it repeated itself, echoed the
             agent, spoke for the other role, contradicted itself. None where nobody knows.
         replies: How many turns it spoke.
         distinct: How many different ones.
@@ -128,10 +129,17 @@ class PartnerReport:
 
 
 class Heard(NamedTuple):
-    """One turn of the agent: the dialogue after the partner's answer, and that answer ("" for none)."""
+    """One turn of the agent.
+
+    Attributes:
+        after: The dialogue after the partner's answer.
+        answer: That answer, ``""`` for none.
+        settled: Whether the agent's words alone ended the dialogue.
+    """
 
     after: Dialogue
     answer: str
+    settled: bool
 
     @property
     def said(self) -> str:
@@ -198,13 +206,13 @@ def _rates(task: Task, turns: Sequence[Heard]) -> dict[str, Rate | None]:
     # Whether the world finds a meaning in a turn says nothing of a model's understanding.
     understood = None if isinstance(task, PartnerTask) else getattr(task, "understood", None)
     answered = [turn for turn in turns if turn.answer]
-    ended = [turn.after for turn in turns if turn.after.stop_reason]
+    ended = [turn for turn in turns if turn.after.stop_reason]
     broken = [verdict for turn in answered if (verdict := task.contradicts(turn.after)) is not None]
     return {
         "understood the agent": understood and _rate(understood(_before_answer(turn)) for turn in turns),
         # Who has just agreed needs no answer: the silence after a last word is not counted.
         "said nothing": _rate(not turn.answer for turn in turns if not turn.after.stop_reason or turn.answer),
-        "left early": _rate(d.turn < task.max_turns and not d.success for d in ended),
+        "left early": _rate(_left(turn, task.max_turns) for turn in ended),
         "repeated itself": _rate(any(alike(turn.answer, text) for text in turn.earlier) for turn in answered),
         "echoed the agent": _rate(alike(turn.answer, turn.said) for turn in answered),
         "spoke for the other role": _rate(speaks_for(turn.answer, turn.after.roles[0]) for turn in answered),
@@ -251,7 +259,14 @@ def _talk(venv: DialogueVectorEnv, agent: Agent, episodes: int, seed: int) -> It
             for was, now in zip(before[:playing], venv.dialogues[:playing], strict=True):
                 if not was.stop_reason:
                     answered = len(now.turns) == len(was.turns) + 2
-                    yield Heard(now, now.turns[-1].text if answered else "")
+                    said = was.said(*now.turns[len(was.turns)])
+                    settled = bool(now.stop_reason) and venv.task.settled(said) is not None
+                    yield Heard(now, now.turns[-1].text if answered else "", settled)
+
+
+def _left(turn: Heard, limit: int) -> bool:
+    """Return whether the partner ended the dialogue before the last turn and without the agent's goal."""
+    return turn.after.turn < limit and not turn.after.success and not turn.settled
 
 
 def _agent(venv: DialogueVectorEnv, name: str, lm: Any) -> Agent:

@@ -33,6 +33,13 @@ class Leaves(Toy):
         return Reply("I am leaving you now.", stop_reason="left")
 
 
+class IsLeft(Leaves):
+    """The agent's first word ends it: nobody left but the agent."""
+
+    def settled(self, dialogue):
+        return Reply("", stop_reason="left")
+
+
 class ClosesAtTheEnd(Toy):
     """Has an end of its own, at the last turn: that is not early."""
 
@@ -84,6 +91,7 @@ def shares(task, **settings):
     [
         (Toy, "left early", 0.0),
         (Leaves, "left early", 1.0),
+        (IsLeft, "left early", 0.0),
         (ClosesAtTheEnd, "left early", 0.0),
         (Repeats, "repeated itself", 0.75),  # all but the first of four
         (Echoes, "echoed the agent", 1.0),
