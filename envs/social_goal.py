@@ -23,7 +23,8 @@ are held against the speaker. The type is told to those who know the partner wel
 acquaintances; to all others it shows in the partner's phrases, of which a fifth belong to another type, and in
 what moves it. It agrees when asked after 3 or 4 steps (the first is given among friends), one step earlier it proposes
 half, and before it takes a request amiss. It tells more of itself the further it has been moved. Patience: 6 to 8
-turns, of which a repetition, a premature request, a needless or an unwelcome act cost two; then it leaves.
+turns, of which a repetition, a premature request, a needless or an unwelcome act cost two; then it leaves (so do
+four in ten of the partners of a mixed agent).
 
 The judge is a rule. believability: 3 at first, +2 for a new act that moves, -1 for an unwelcome one, -2 for what
 was said before or cannot be understood. relationship: steps less offences. knowledge: 2, 6,
