@@ -18,6 +18,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 Info = dict[str, Any]
@@ -150,8 +151,10 @@ class Lagrangian:
         self._finished = [float(cost) for cost in state["finished"]]
 
 
-class LagrangianWrapper(gym.Wrapper[Any, Any, Any, Any]):
+class LagrangianWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Earn ``reward - lambda * cost``, with a lambda that holds the mean cost of an episode at the budget.
+
+    ``env.spec`` has its arguments.
 
     ``info["lagrange_multiplier"]`` is the lambda of this very reward. For training alone: evaluate without it.
     """
@@ -177,7 +180,8 @@ class LagrangianWrapper(gym.Wrapper[Any, Any, Any, Any]):
         Raises:
             ValueError: There is no budget, or a setting is out of range.
         """
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, budget=budget, pid=pid, every=every, rescale=rescale)
+        gym.Wrapper.__init__(self, env)
         self.lagrangian = Lagrangian(_budget(env, budget), pid or PID(), every, 1)
         self.rescale = rescale
 

@@ -20,7 +20,9 @@ class RewardWrapper(gym.Wrapper[Any, Any, Any, Any]):
     """Earn ``reward`` in place of the task's own, or (``add``) both; ``info["reward_terms"]`` has the terms of both.
 
     The same with ``cost`` for ``info["cost"]`` and ``info["cost_terms"]``. Works for text and for prefix environments.
-    The environment below earns it too from now on.
+    The environment below earns it too from now on. ``env.spec`` does not hold it: Gymnasium copies what a spec holds,
+    and a copied reward is another one (and a language model may not be copied). ``gym.make(ID, reward="module:name")``
+    can be rebuilt from its spec.
     """
 
     def __init__(

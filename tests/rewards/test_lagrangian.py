@@ -246,3 +246,15 @@ def test_bad_settings():
 
 def test_a_budget_may_come_from_the_task():
     assert LagrangianWrapper(DialogueEnv(ShoutTask())).lagrangian.budget == 0.2
+
+
+def test_the_spec_rebuilds_it_over_a_reward_and_a_cost_by_name():
+    made = gym.make("dialog_gym/Bargain-v0", cost="dialog_gym.rewards:Repetition")
+    wrapped = LagrangianWrapper(made, budget=0.2, pid=PID(initial=2.0), every=3)
+    again = gym.make(wrapped.spec)  # type: ignore[arg-type]
+    for env in (wrapped, again):
+        env.reset(seed=0)
+        *_, info = env.step("Hello! Would you take $80? $80? $80?")
+        assert (info["lagrange_multiplier"], info["cost_terms"].keys()) == (2.0, {"repetition"})
+    assert isinstance(again, LagrangianWrapper)
+    assert (again.lagrangian.budget, again.lagrangian.every) == (0.2, 3)
