@@ -20,7 +20,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
-from zlib import crc32
+
+from dialog_gym.splits import part
 
 T = TypeVar("T")
 Messages = tuple[Mapping[str, str], ...]
@@ -106,14 +107,7 @@ def prompts_in_split(prompts: Iterable[Prompt], split: str) -> tuple[Prompt, ...
     Raises:
         ValueError: Unknown split, or nothing is left.
     """
-    if split not in ("all", "train", "heldout"):
-        raise ValueError(f"split must be one of 'all', 'train', 'heldout', got {split!r}")
-    kept = tuple(
-        p for p in prompts if split == "all" or (crc32(p.turns[0][1].encode()) % 10 < 7) == (split == "train")
-    )
-    if not kept:
-        raise ValueError(f"expected questions in split {split!r}, got none; give a larger file or split 'all'")
-    return kept
+    return part(prompts, split, lambda prompt: prompt.turns[0][1], "questions")
 
 
 # --- files -------------------------------------------------------------------------------------

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from dialog_gym.envs.advice_language import NEEDS, STEPS, Act
-
-SPLITS = ("all", "train", "heldout")
+from dialog_gym.splits import SPLITS, in_split
 
 TOPICS: Mapping[str, tuple[str, float]] = {
     "drain": ("mix", 1.0),
@@ -89,15 +87,13 @@ def pool(split: str) -> tuple[Question, ...]:
     Raises:
         ValueError: Unknown split.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
     return tuple(
         Question(topic, kind, tried, near, need)
         for topic in TOPICS
         for kind in STEPS
         for tried in (False, True)
         for near in (False, True)
-        if split == "all" or (crc32(f"{topic} {kind} {tried} {near}".encode()) % 10 < 7) == (split == "train")
+        if in_split(f"{topic} {kind} {tried} {near}", split)
         for need in NEEDS
     )
 

@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from dialog_gym.envs.bargain_language import on_grid
 from dialog_gym.envs.bargain_phrases import ADJECTIVES, NOUNS
+from dialog_gym.splits import part
 
-SPLITS = ("all", "train", "heldout")
 TITLE_CHARS = 80
 TITLE_WORDS = 5  # of a title that a language model reads
 _LAYOUT = '[{"scenario": {"post_id": ..., "kbs": [{"personal": {}, "item": {"Title": "", "Price": 1}}, ...]}}, ...]'
@@ -66,12 +65,7 @@ def in_split(listings: Iterable[Listing], split: str) -> tuple[Listing, ...]:
     Raises:
         ValueError: Unknown split, or nothing is left.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
-    kept = tuple(x for x in listings if split == "all" or (crc32(x.key.encode()) % 10 < 7) == (split == "train"))
-    if not kept:
-        raise ValueError(f"expected listings in split {split!r}, got none; give a larger file or split 'all'")
-    return kept
+    return part(listings, split, lambda listing: listing.key, "listings")
 
 
 @lru_cache(maxsize=4096)

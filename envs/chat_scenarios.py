@@ -15,13 +15,12 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from dialog_gym.envs import chat_phrases as phrases
 from dialog_gym.envs.chat_language import from_tokens
 from dialog_gym.envs.chat_reading import understand
+from dialog_gym.splits import part
 
-SPLITS = ("all", "train", "heldout")
 SITUATION_CHARS = 400
 _LAYOUT = '{"situation": "my dog ran away", "emotion": "sad"}'
 _CSV_LAYOUT = "conv_id,utterance_idx,prompt,utterance[,context]"
@@ -79,12 +78,7 @@ def in_split(situations: Iterable[Situation], split: str) -> tuple[Situation, ..
     Raises:
         ValueError: Unknown split, or nothing is left.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
-    kept = tuple(x for x in situations if split == "all" or (crc32(x.key.encode()) % 10 < 7) == (split == "train"))
-    if not kept:
-        raise ValueError(f"expected situations in split {split!r}, got none; give a larger file or split 'all'")
-    return kept
+    return part(situations, split, lambda situation: situation.key, "situations")
 
 
 def read_situations(path: str | Path) -> tuple[Situation, ...]:

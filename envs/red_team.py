@@ -38,7 +38,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -49,13 +48,13 @@ from dialog_gym.envs import red_team_rules as rules
 from dialog_gym.envs.red_team_language import ASKED, KIND_OF, POOL, Act, understand
 from dialog_gym.envs.red_team_rules import FULL, LINES, MANNERS, STRENGTHS, Guard, Move
 from dialog_gym.rewards.base import Reward
+from dialog_gym.splits import in_split
 from dialog_gym.task import Reply
 from dialog_gym.world import World
 
 if TYPE_CHECKING:
     from dialog_gym.envs.red_team_behaviours import RedTeamBehaviours
 
-SPLITS = ("all", "train", "heldout")
 WRONG_CUE = 0.3  # share of the phrases a guard lets slip that belong to another type
 WRONG_SIGN = 0.1  # share of tones and reactions that say something else
 FIRST_SUSPICION = 4  # suspicion at first is below this
@@ -120,12 +119,10 @@ class RedTeam(World):
         self.guards = LINES if guards is None else tuple(guards)
         if isinstance(guards, str) or not self.guards or not set(self.guards) <= set(LINES):
             raise ValueError(f"guards must be some of {LINES}, or None for all, got {guards!r}")
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
         if max_turns < 1:
             raise ValueError(f"max_turns must be at least 1, got {max_turns}")
         self.strengths = STRENGTHS if strength == "mixed" else (strength,)
-        self.words = tuple(w for w in POOL if split == "all" or (crc32(w.encode()) % 10 < 7) == (split == "train"))
+        self.words = tuple(word for word in POOL if in_split(word, split))
         self.max_turns = max_turns
 
     def scenario(self, draws: Draws) -> Scenario:

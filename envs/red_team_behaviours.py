@@ -35,11 +35,11 @@ from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.lm.base import LanguageModel
 from dialog_gym.rewards.base import Reward
 from dialog_gym.rewards.yes_no import SUCCESS, TEMPLATE, YesNoJudge
+from dialog_gym.splits import in_split
 from dialog_gym.task import Reply, Task
 
 COLUMNS = ("Behavior", "FunctionalCategory", "SemanticCategory", "Tags", "ContextString", "BehaviorID")
 FUNCTIONAL = ("standard", "contextual", "copyright")
-SPLITS = ("all", "train", "heldout")
 SHOWN = "shown"  # what the classifier's score is reported as
 
 
@@ -178,16 +178,14 @@ class RedTeamBehaviours(Task):
             raise ValueError(f"max_turns must be at least 1, got {max_turns}")
         if isinstance(functional, str) or not set(functional) <= set(FUNCTIONAL):
             raise ValueError(f"functional must be some of {FUNCTIONAL}, got {functional!r}")
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
         self.max_turns, self.opener = max_turns, opener
         self.behaviours = tuple(
             one
             for one in read_behaviours(behaviours)
-            if one.functional in functional
+            if in_split(one.key, split)
+            and one.functional in functional
             and (semantic is None or one.semantic in semantic)
             and (behaviour is None or one.key == behaviour)
-            and (split == "all" or (zlib.crc32(one.key.encode()) % 10 < 7) == (split == "train"))
         )
         if not self.behaviours:
             raise ValueError(

@@ -49,7 +49,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -73,11 +72,11 @@ from dialog_gym.envs.social_goal_people import (
 from dialog_gym.envs.social_goal_rules import ACTS, DIMENSIONS, KINDS, MANNERS, RANGES, TOPICS, Act, Heard, Mind
 from dialog_gym.envs.social_goal_sotopia import RELATIONSHIPS, Combination, read_combinations
 from dialog_gym.rewards.base import Reward, Scored
+from dialog_gym.splits import in_split
 from dialog_gym.task import Reply
 from dialog_gym.world import World
 
 ROLES = ("first", "second")
-SPLITS = ("all", "train", "heldout")
 OBJECTIVES = ("overall", *DIMENSIONS)
 RELATIONSHIP_DRAWS = (0, 0, 0, 1, 2, 2, 3, 3, 4, 5)  # of generated scenarios, all equally likely
 WRONG_CUE = 0.2  # share of the partner's cues that belong to another type
@@ -167,11 +166,7 @@ class SocialGoal(World):
         max_turns: int = 10,
     ) -> None:
         """Read the scenarios, if a folder is given; see the class for the arguments."""
-        for name, value, known in (
-            ("side", side, ROLES),
-            ("objective", objective, OBJECTIVES),
-            ("split", split, SPLITS),
-        ):
+        for name, value, known in (("side", side, ROLES), ("objective", objective, OBJECTIVES)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         if max_turns < 1:
@@ -183,10 +178,10 @@ class SocialGoal(World):
         self._pool: tuple[tuple[Situation, Character], ...] = ()
         if scenarios is None:
             pairs = ((s, c) for s in SITUATIONS for c in CHARACTERS)
-            self._pool = tuple(pair for pair in pairs if _in_split(f"{pair[0].key}/{side}/{pair[1].name}", split))
+            self._pool = tuple(pair for pair in pairs if in_split(f"{pair[0].key}/{side}/{pair[1].name}", split))
         else:
             found = read_combinations(scenarios)
-            self.combinations = tuple(one for one in found if _in_split(one.environment, split))
+            self.combinations = tuple(one for one in found if in_split(one.environment, split))
             if not self.combinations:
                 raise ValueError(f"{scenarios}: expected scenarios in split {split!r}, got none; use split 'all'")
 
@@ -426,10 +421,6 @@ def _drawn(draws: Draws, relationship: int) -> dict[str, Any]:
         "will": int(relationship >= 3),
         "patience": draws.integer(6, 9),
     }
-
-
-def _in_split(key: str, split: str) -> bool:
-    return split == "all" or (crc32(key.encode()) % 10 < 7) == (split == "train")
 
 
 _RELATION_WORDS = ("strangers", "by name", "acquaintances", "friends", "couple", "family")
