@@ -37,7 +37,7 @@ class Target(gym.vector.VectorEnv):
     def infos(self):
         dialogue = Dialogue(Scenario("nothing"), ("a", "b"))
         told = {"dialogue": np.array([dialogue] * self.num_envs, dtype=object), "cost": np.zeros(self.num_envs)}
-        return {**told, **dict.fromkeys(PARTS, {})}
+        return {**told, **{part: {} for part in PARTS}}
 
 
 def test_search_finds_the_best_constant():
