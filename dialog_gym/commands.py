@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import gymnasium as gym
 import rich
@@ -24,6 +24,9 @@ from dialog_gym.judging import Judged, judge_episodes, verdict_json
 from dialog_gym.render import visible
 from dialog_gym.rewards.judge import Judge
 from dialog_gym.rollout import Evaluation
+
+if TYPE_CHECKING:
+    from dialog_gym.baselines import Trial
 
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]
 AgentName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
@@ -157,7 +160,8 @@ def evaluate(
 ) -> None:
     """Score a trained agent or a baseline.
 
-    The normalised score is 0 for the unsteered language model and 1 for the oracle on the same episodes.
+    The normalised score is 0 for the unsteered language model and 1 for the oracle on the same episodes; where there
+    is no oracle, there is none.
     With --judge, a language model scores the dialogues besides; with ?cache=FILE in its spec, again for nothing.
 
     Args:
@@ -194,7 +198,7 @@ def evaluate(
     if known:
         baselines.require(policy, trial)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
-    scale = {} if raw or "partner" in kwargs else baselines.references(trial)  # a model's mind has no oracle
+    scale, no_scale = ({}, "") if raw else _scale(trial)
     if known:
         result = baselines.evaluate(policy, trial, scale)
     else:
@@ -208,6 +212,8 @@ def evaluate(
         print_json(result.to_json() if judged is None else {**result.to_json(), "judge": judged.to_json()})
     else:
         show_rows([score_row(result)], False)
+        if no_scale:
+            Console(highlight=False).print(f"There is no normalised score: {no_scale}.", markup=False)
         if judged is not None:
             show_rows(judged.rows(), False)
             Console(highlight=False, soft_wrap=True).print(judged.spent())
@@ -367,6 +373,16 @@ def score_row(result: Evaluation) -> dict[str, Any]:
         "success": f"{result.success_rate:.0%}",
         "turns": f"{result.turns:.1f}",
     }
+
+
+def _scale(trial: Trial) -> tuple[dict[str, float], str]:
+    """Return what the 0 and the 1 of the normalised score earn, or why nobody knows."""
+    from dialog_gym import baselines
+
+    try:
+        return baselines.references(trial), ""
+    except NotImplementedError as error:
+        return {}, str(error)
 
 
 def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> None:

@@ -128,6 +128,21 @@ def test_evaluate_does_not_depend_on_rows(capsys):
     assert run(capsys, *words, "1").out == run(capsys, *words, "5").out
 
 
+def test_evaluate_without_an_oracle_shows_the_raw_mean_and_says_why(capsys, tmp_path):
+    file = tmp_path / "questions.txt"
+    file.write_text("How do I boil an egg?\nWhat is tea?\n")
+    words = ["evaluate", "lm", "--env", "Advice-v0", "--episodes", "2", "--set", f"questions={file}"]
+    words += ["--set", "reward=dialog_gym.rewards:Repetition"]
+    table, told = run(capsys, *words).out.split("There is no normalised score: ")
+    assert " ".join(told.split()).startswith("the truth about the questions of a file is not known")
+    assert table.splitlines()[1].split()[:2] == ["lm", "2"]
+    found = json.loads(run(capsys, *words, "--json").out)
+    assert found["normalised"] is None
+    assert len(found["returns"]) == 2
+    told = run(capsys, *["evaluate", "infers", "--env", "Bargain-v0", "--episodes", "2", "--partner", "tiny"]).out
+    assert "language model 'tiny', whose mind nobody knows." in " ".join(told.split())
+
+
 def test_play_from_a_pipe(capsys, monkeypatch):
     said = "/help\n/hint\n/goal\nhello, would you take $50?\n//slash\n\n/quit\n"
     shown = run(capsys, "play", "Bargain-v0", "--seed", "3", stdin=said, monkeypatch=monkeypatch).out
