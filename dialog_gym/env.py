@@ -8,7 +8,8 @@ values, count episodes and speak Gymnasium. Branching a state is ``advance`` on 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dialog_gym.dialogue import Dialogue, Draws, Scenario, Turn, turn_line
-from dialog_gym.errors import DialogueOverError
+from dialog_gym.errors import DialogueOverError, unknown
 from dialog_gym.render import as_text, show
 from dialog_gym.rewards.base import checked, finite
 from dialog_gym.spaces import Utterance
@@ -451,11 +452,17 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
     Some settings are none of the task's. ``partner``, a language model or its spec, plays the other role;
     ``partner_temperature`` (default 0) and ``partner_tokens`` (64) say how. ``judge``, likewise (or any ``Reward``),
     rewards in place of the task, which is still reported; ``rubric`` names what it judges. ``reward`` and ``cost``, a
-    ``Reward`` or ``"module:name"`` of one (a class is called without arguments), do the same without a model.
+    ``Reward``, the name of one or a function that makes one of the task (``dialog_gym.rewards.other.find_reward``), do
+    the same without a model.
+
+    Raises:
+        TypeError: The task has no setting of a name in ``settings``; the message names the nearest.
     """
     module, _, name = task.partition(":")
     own = {key: value for key, value in settings.items() if key not in _COMMON_SETTINGS}
-    made: Task = getattr(importlib.import_module(module), name)(**own)
+    make = getattr(importlib.import_module(module), name)
+    _need_known(make, own)
+    made: Task = make(**own)
     if any(key in settings for key in ("partner", "partner_temperature", "partner_tokens")):
         from dialog_gym.partner import played_by_model
 
@@ -471,6 +478,19 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
 
         made = with_named(made, settings.get("reward"), settings.get("cost"))
     return made
+
+
+def _need_known(make: Callable[..., Task], own: Mapping[str, Any]) -> None:
+    """Refuse settings that ``make`` does not take.
+
+    Raises:
+        TypeError: There is one.
+    """
+    parameters = inspect.signature(make).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in own.keys() - parameters.keys():
+        raise TypeError(unknown("setting", name, {*parameters, *_COMMON_SETTINGS}).args[0])
 
 
 _COMMON_SETTINGS = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric", "reward", "cost")

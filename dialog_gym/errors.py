@@ -58,9 +58,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
     """Return the error for a name nobody registered, with the nearest one that is.
 
     >>> unknown("agent", "td4", ["ppo", "td3"]).args[0]
-    "no agent named 'td4'; did you mean 'td3'? Known agents: ppo, td3"
+    "no agent named 'td4'; did you mean 'td3'? Known agents: 'ppo', 'td3'"
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return KeyError(f"no {kind} named {name!r}{hint} Known {kind}s: {', '.join(names) or 'none'}")
+    return KeyError(f"no {kind} named {name!r}{hint} Known {kind}s: {', '.join(map(repr, names)) or 'none'}")

@@ -177,7 +177,7 @@ def test_all_problems_are_raised_as_one_error():
     with pytest.raises(ContractError) as caught:
         check_reward(Tired())
     first, *rest = str(caught.value).splitlines()
-    assert first == "Tired does not keep its contract:"
+    assert first == "reward 'length' does not keep its contract:"
     assert [line.partition(":")[0] for line in rest] == ["- any batch, any order", "- the dialogue alone", "- terms"]
 
 
@@ -571,9 +571,9 @@ WRONG_WORLDS = [
     (Foreign, "self-play", "is no game of this world"),
     (Dearer, "notation for models", "means something else once it went through the notation"),
     (Deaf, "notation for models", "are not both understood"),
-    (Poor, "oracle", "the oracle earns 0.000 and the mixed agent"),
+    (Poor, "the oracle earns most", "the oracle earns 0.000 and the mixed agent"),
     (Wavers, "oracle", r"oracle\(\) said two things in one dialogue"),
-    (Hopeful, "value", r"value\(\) promises 1\.\d+ at the beginning, but the oracle earns 0\.8"),
+    (Hopeful, "value as promised", r"value\(\) promises 1\.\d+ at the beginning, but the oracle earns 0\.8"),
     (Endless, "value", r"value\(\) of a dialogue that is over must be 0, got 0.001"),
     (Boundless, "value", r"value\(\) must be a finite number, got inf at turn 0"),
     (NoOracle, "policies", r"must have 'oracle' among its names, got \['random'\]"),

@@ -26,7 +26,7 @@ def check_reward(reward: Reward, dialogues: Sequence[Dialogue] | None = None) ->
     Raises:
         ContractError: It does not; the message tells every problem and what to do.
     """
-    raise_problems(type(reward).__name__, reward_findings(reward, dialogues))
+    raise_problems(f"reward {getattr(reward, 'name', type(reward).__name__)!r}", reward_findings(reward, dialogues))
 
 
 def reward_findings(reward: Reward, dialogues: Sequence[Dialogue] | None = None) -> list[Finding]:
@@ -146,14 +146,16 @@ def _terms_are_those_it_names(subject: Scoring) -> None:
     for name, values in terms.items():
         shape = np.shape(values)
         need(
-            shape == (len(dialogues),) and np.isfinite(values).all(),
+            shape == (len(dialogues),) and (np.isfinite(values).all() or not np.isfinite(scores).all()),
             f"term {name!r} must be {len(dialogues)} finite numbers, one per dialogue, got shape {shape}",
         )
     _same(np.asarray(scores), reward(dialogues), dialogues, "by scored() and by calling it", "let one use the other")
 
 
 def _same(one: Any, other: Any, dialogues: Sequence[Dialogue], how: str, remedy: str) -> None:
-    differ = np.flatnonzero(~np.isclose(one, other, rtol=TOLERANCE, atol=TOLERANCE))
+    differ = np.flatnonzero(
+        ~np.isclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    )  # NaN is told elsewhere
     if len(differ):
         row = differ[0]
         need(

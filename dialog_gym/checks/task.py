@@ -18,10 +18,11 @@ from dialog_gym.checks.base import (
 )
 from dialog_gym.checks.playing import Playing, Step, heard
 from dialog_gym.checks.reward import reward_findings
-from dialog_gym.checks.world import WORLD_CHECKS
+from dialog_gym.checks.world import PROMISES, WORLD_CHECKS
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.env import advance, begin
 from dialog_gym.rewards.base import Reward
+from dialog_gym.rewards.other import OtherReward
 from dialog_gym.task import Reply, Task
 from dialog_gym.world import World
 
@@ -40,7 +41,7 @@ def check_task(task: Task) -> None:
 
 
 def task_findings(task: Task) -> list[Finding]:
-    """Return what every check of a task found."""
+    """Return what every check of a task found; of a world with another reward, all but what it promises of its own."""
     subject = Playing(task)
     found = findings(_FIRST, _THEN, subject)
     if len(found) <= len(_FIRST):  # it could not be played
@@ -49,7 +50,9 @@ def task_findings(task: Task) -> list[Finding]:
     rewards = {"reward": task.reward, **({} if task.cost is None else {"cost": task.cost}), **task.signals}
     for name, reward in rewards.items():
         found += [Finding(f"{name}: {check}", problem) for check, problem in reward_findings(reward, said)]
-    return found + (findings(WORLD_CHECKS, [], subject) if isinstance(task, World) else [])
+    if isinstance(task, World):
+        found += findings(WORLD_CHECKS, [] if isinstance(task.reward, OtherReward) else PROMISES, subject)
+    return found
 
 
 def _settings(subject: Playing) -> None:

@@ -158,6 +158,10 @@ def _oracle(subject: Playing) -> None:
             f"oracle() must return text of at most {world.max_chars} characters, got {text!r:.60}",
         )
         need(text == again, "oracle() said two things in one dialogue; take chance from dialogue.draws(name)")
+
+
+def _oracle_earns_most(subject: Playing) -> None:
+    world = _world(subject)
     oracle = [earned(play(world, begin(world, seed), world.oracle)) for seed in MANY]
     mixed = [earned(_replayed(world, world.self_play(Draws(seed, "self-play")))) for seed in MANY]
     need(
@@ -175,6 +179,10 @@ def _value(subject: Playing) -> None:
         if step.after.stop_reason:
             over = world.value(step.after)
             need(over == 0, f"value() of a dialogue that is over must be 0, got {over!r}; nothing is still to come")
+
+
+def _value_is_what_the_oracle_earns(subject: Playing) -> None:
+    world = _world(subject)
     opened = [begin(world, seed) for seed in MANY]
     returns = [earned(play(world, dialogue, world.oracle)) for dialogue in opened]
     told, found = statistics.fmean(map(world.value, opened)), statistics.fmean(returns)
@@ -224,3 +232,8 @@ WORLD_CHECKS: list[Check[Playing]] = [
     ("value", _value),
     ("policies", _policies),
 ]
+PROMISES: list[Check[Playing]] = [
+    ("the oracle earns most", _oracle_earns_most),
+    ("value as promised", _value_is_what_the_oracle_earns),
+]
+"""What a world promises of its own reward; of another one (``--set reward=...``) it promises nothing."""

@@ -69,6 +69,14 @@ __all__ = [
 ]
 
 
+def shipped() -> dict[str, Any]:
+    """Return the classes of the rewards that ship with the library, by name; ``Reward`` itself is none."""
+    from dialog_gym.rewards.base import Reward
+
+    found = {name: __getattr__(name) for name in _HOMES if name[0].isupper()}
+    return {name: kind for name, kind in found.items() if kind is not Reward and issubclass(kind, Reward)}
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"dialog_gym.rewards.{_HOMES[name]}"), name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -184,7 +185,9 @@ class FunctionReward(Reward):
         return np.array([self.function(dialogue) for dialogue in dialogues], np.float32)
 
 
-def reward(low: float, high: float, *, name: str | None = None) -> Callable[[Callable[[Dialogue], float]], Reward]:
+def reward(
+    low: float = math.nan, high: float = math.nan, *, name: str | None = None
+) -> Callable[[Callable[[Dialogue], float]], Reward]:
     """Make a reward of a function of one dialogue; a decorator.
 
     >>> @reward(0, 1)
@@ -194,10 +197,15 @@ def reward(low: float, high: float, *, name: str | None = None) -> Callable[[Cal
     0.1
 
     Args:
-        low: Smallest number it returns.
-        high: Largest number it returns.
+        low: Smallest number it returns; must be given.
+        high: Largest number it returns; must be given.
         name: Of the reward, by default that of the function.
+
+    Raises:
+        TypeError: There is no range.
     """
+    if not isinstance(low, Real) or not isinstance(high, Real) or math.isnan(low) or math.isnan(high):
+        raise TypeError("@reward needs the range of the numbers that the function returns, for instance @reward(0, 1)")
     return lambda function: FunctionReward(function, name or function.__name__, low, high)
 
 

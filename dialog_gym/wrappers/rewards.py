@@ -44,7 +44,7 @@ class RewardWrapper(gym.Wrapper[Any, Any, Any, Any]):
             budget: Mean cost of an episode that is allowed; None leaves it as it is.
 
         Raises:
-            TypeError: ``env`` is no environment of dialogues.
+            TypeError: ``env`` is no environment of dialogues, or what should be earned or cost is no reward.
             ValueError: Two rewards have a term of the same name, a cost can be negative, or nothing is given.
         """
         super().__init__(env)
