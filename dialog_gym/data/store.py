@@ -4,7 +4,8 @@
 
     manifest.json          format, kind of rows and columns; written once
     shard-000000.parquet   a sealed shard; its footer holds the content hash before and after its rows
-    journal-000001.jsonl   the rows after the last shard, one JSON value per line
+    journal-000001.jsonl   the rows after the last shard, one JSON value per line, each with the content hash up to it
+    rows                   how many rows there are, as a number
     lock                   held by the process that writes here
 
 A row is in the journal when ``Writer.add`` returns. Every ``shard_rows`` rows the journal becomes a shard, which is
@@ -12,7 +13,12 @@ written beside, flushed to the disk and renamed. The rename is the only commit: 
 same number does not count, and is removed. So a kill at any moment loses nothing but the row in flight, and no row
 is there twice. (A power cut may take what the system had not yet written of the journal; shards are flushed.)
 
-The content hash is a chain over the rows as JSON. It depends on the rows and their order, not on shards.
+The content hash is a chain over the rows as JSON. It depends on the rows and their order, not on shards. A changed,
+missing or exchanged line of the journal does not fit the hash that it holds, and is refused.
+
+The number in ``rows`` is overwritten in place after each row is in the journal, so a kill leaves it right or one too
+small, never too large. Where there are fewer rows, somebody cut the journal or took the last shards away: loading and
+writing warn, ``verify`` refuses. Data sets written before journals had hashes and ``rows`` was there are read as well.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +51,8 @@ MANIFEST = "manifest.json"
 SHARD_ROWS = 1000
 _FOOTER = b"dialog_gym"
 _BATCH = 256  # rows that are in memory when shards are read
+_COUNT = "rows"
+_HASH = re.compile(rb',"_hash":"([0-9a-f]{32})"\}\n$')  # the end of a line of the journal
 
 Row = TypeVar("Row")
 
@@ -57,6 +66,7 @@ class Table(ABC, Generic[Row]):
         columns: What is stored of a row: kind of column by name.
         shown: Columns of the shards that follow from the others, for those who read the files themselves.
         content_hash: Hash of all rows in their order, 32 hexadecimal digits.
+        missing: How many rows less there are than were written.
     """
 
     kind: ClassVar[str]
@@ -85,15 +95,19 @@ class Table(ABC, Generic[Row]):
     def __init__(self, path: Path) -> None:
         """Look at the folder; use ``load``."""
         self.path = path
+        written = _count(path)  # first: rows that are added meanwhile are not missing
         while True:
             self._shards = _shards(path)
-            lines, _, cut = _journal_lines(_journal_path(path, len(self._shards)))
-            if lines or not _shard_path(path, len(self._shards)).exists():
+            journal = _journal(path, self._shards, self.kind)
+            if journal.lines or not _shard_path(path, len(self._shards)).exists():
                 break  # else the journal was sealed between two looks
-        if cut:
+        if journal.cut:
             log.warning("%s: left out a half-written last row; its writer was killed, or is at work", path)
-        self._open_rows = len(lines)
-        self.content_hash = chain(_last_hash(path, self._shards, self.kind), lines)
+        self._open_rows = len(journal.lines)
+        self.content_hash = journal.content_hash
+        self.missing = max(0, written - len(self))
+        if self.missing:
+            log.warning("%s: %d of %d rows are missing at the end", path, self.missing, written)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -143,11 +157,16 @@ class Table(ABC, Generic[Row]):
         yield from self._unsealed(names)
 
     def verify(self) -> None:
-        """Read every row and compare the content hash.
+        """Read every row, count them and compare the content hash.
 
         Raises:
             DatasetError: The rows are not those that were written.
         """
+        if self.missing:
+            raise DatasetError(
+                f"{self.path} is damaged: {self.missing} of {len(self) + self.missing} rows are missing at the end; "
+                "take another copy, or go on writing and make them again"
+            )
         found = chain(_start(self.kind), (row_line(data) for data in self.select(*self.columns)))
         if found != self.content_hash:
             raise DatasetError(
@@ -195,7 +214,7 @@ class Table(ABC, Generic[Row]):
         try:
             with open(_journal_path(self.path, number), "rb") as file:
                 for at, line in enumerate(islice(file, self._open_rows)):
-                    data = _parsed(line, self.path, at)
+                    data = _parsed(_plain(line)[0], self.path, at)
                     yield {name: data[name] for name in names}
         except FileNotFoundError:  # its writer has sealed it meanwhile
             yield from islice(self._sealed(number, names), self._open_rows)
@@ -239,15 +258,17 @@ class Writer(Generic[Row]):
                 data set is as it was.
         """
         line = row_line(self.table.encode(row))
+        content_hash = chain(self.content_hash, (line,))
         try:
-            self._journal.write(line)
+            self._journal.write(_hashed(line, content_hash))
             self._journal.flush()
         except OSError as error:
             self._open(len(self._shards))  # cuts off what was written of the row
             raise self._failed("add a row", error) from error
-        self.content_hash = chain(self.content_hash, (line,))
+        self.content_hash = content_hash
         self._open_rows += 1
         self.rows += 1
+        self._tell_count()
         if self._open_rows >= self.shard_rows:
             self.seal()
 
@@ -265,15 +286,14 @@ class Writer(Generic[Row]):
         if not self._open_rows:
             return
         number = len(self._shards)
-        journal = _journal_path(self.path, number)
-        lines, _, _ = _journal_lines(journal)
+        lines = _journal(self.path, self._shards, self.table.kind).lines
         rows = [_parsed(line, self.path, at) for at, line in enumerate(lines)]
         shard = _Shard(len(rows), _last_hash(self.path, self._shards, self.table.kind), self.content_hash)
         try:
             write_shard(_shard_path(self.path, number), arrow_table(self.table, rows), shard)
             self._shards.append(shard)
             self._open(number + 1)
-            journal.unlink()
+            _journal_path(self.path, number).unlink()
         except OSError as error:
             raise self._failed("seal a shard", error) from error
 
@@ -283,6 +303,7 @@ class Writer(Generic[Row]):
             self._journal.flush()
             os.fsync(self._journal.fileno())
             self._journal.close()
+            self._counter.close()
         self._lock.close()
 
     def __enter__(self) -> Self:
@@ -310,21 +331,32 @@ class Writer(Generic[Row]):
         for stale in self.path.glob("journal-*.jsonl"):
             if stale != _journal_path(self.path, len(self._shards)):
                 stale.unlink()
-        self._journal: IO[bytes] = open(os.devnull, "wb")  # noqa: SIM115, closed by close()
+        self._journal: IO[bytes] = BytesIO()  # until there is one
         self._open(len(self._shards))
         self.rows = sum(shard.rows for shard in self._shards) + self._open_rows
+        written = _count(self.path)
+        if written > self.rows:
+            log.warning("%s: %d of %d rows were missing at the end", self.path, written - self.rows, written)
+        descriptor = os.open(self.path / _COUNT, os.O_RDWR | os.O_CREAT, 0o666)
+        self._counter: IO[bytes] = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, closed by close()
+        self._tell_count()
+
+    def _tell_count(self) -> None:
+        """Write down how many rows there are; one write of always the same size, which no kill can halve."""
+        self._counter.seek(0)
+        self._counter.write(b"%020d\n" % self.rows)
 
     def _open(self, number: int) -> None:
         """Go on with journal ``number`` behind its last whole line."""
         path = _journal_path(self.path, number)
-        lines, size, cut = _journal_lines(path)
-        if cut:
+        found = _journal(self.path, self._shards, self.table.kind)
+        if found.cut:
             log.warning("%s: cut off a half-written last row, which a killed process left behind", self.path)
         self._journal.close()
         self._journal = open(path, "ab")  # noqa: SIM115, closed by close()
-        self._journal.truncate(size)
-        self._open_rows = len(lines)
-        self.content_hash = chain(_last_hash(self.path, self._shards, self.table.kind), lines)
+        self._journal.truncate(found.size)
+        self._open_rows = len(found.lines)
+        self.content_hash = found.content_hash
 
     def _failed(self, what: str, error: OSError) -> DatasetError:
         return DatasetError(
@@ -349,6 +381,10 @@ def read_manifest(path: Path, table: type[Table[Any]] | None = None) -> JsonRow:
     Raises:
         DatasetError: There is none, or it is not one of ``table``.
     """
+    if path.is_file():
+        raise DatasetError(
+            f"{path} is a file, and a data set is a folder; `dialog-gym data import` makes one of a file"
+        )
     try:
         found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -455,15 +491,54 @@ def _shards(path: Path) -> list[_Shard]:
     return shards
 
 
-def _journal_lines(path: Path) -> tuple[list[bytes], int, bool]:
-    """Return the whole lines of a journal, their size in bytes, and whether half a line follows."""
+class _Journal(NamedTuple):
+    lines: list[bytes]  # rows, as ``row_line`` made them
+    size: int  # of the whole lines in the file, in bytes
+    cut: bool  # half a line follows
+    content_hash: str
+
+
+def _journal(path: Path, shards: list[_Shard], kind: str) -> _Journal:
+    """Return what the journal behind the last shard holds.
+
+    Raises:
+        DatasetError: A line is not what was written there.
+    """
     try:
-        content = path.read_bytes()
+        content = _journal_path(path, len(shards)).read_bytes()
     except FileNotFoundError:
-        return [], 0, False
+        content = b""
     size = content.rfind(b"\n") + 1
-    lines = content[:size].split(b"\n")[:-1]
-    return [line + b"\n" for line in lines], size, size < len(content)
+    lines, digest = [], _last_hash(path, shards, kind)
+    for at, written in enumerate(content[:size].split(b"\n")[:-1]):
+        line, told = _plain(written + b"\n")
+        lines.append(line)
+        digest = chain(digest, (line,))
+        if told not in ("", digest):
+            raise DatasetError(
+                f"line {at + 1} of the journal in {path} is damaged: expected content hash {told}, found {digest}; "
+                "take another copy"
+            )
+    return _Journal(lines, size, size < len(content), digest)
+
+
+def _hashed(line: bytes, content_hash: str) -> bytes:
+    """Return the line of the journal for the row ``line``: the same JSON object with one more entry."""
+    return line[:-2] + f',"_hash":"{content_hash}"}}\n'.encode()
+
+
+def _plain(line: bytes) -> tuple[bytes, str]:
+    """Return the row in a line of the journal, and the content hash that it holds; ``""`` in older journals."""
+    found = _HASH.search(line)
+    return (line, "") if found is None else (line[: found.start()] + b"}\n", found[1].decode())
+
+
+def _count(path: Path) -> int:
+    """Return how many rows were written, 0 where nobody has counted."""
+    try:
+        return int((path / _COUNT).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def _parsed(line: bytes, path: Path, at: int) -> JsonRow:

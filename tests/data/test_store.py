@@ -95,9 +95,10 @@ class TestHash:
 
     def test_it_is_a_chain_over_json(self, tmp_path):
         found = write(tmp_path, [row(0)])
-        line = (tmp_path / "journal-000000.jsonl").read_bytes()
+        line, told = store_module._plain((tmp_path / "journal-000000.jsonl").read_bytes())
         digest = store_module.chain(store_module.chain("", [b"dialog_gym data 1 episodes"]), [line])
-        assert found.content_hash == digest
+        assert found.content_hash == told == digest
+        assert line == store_module.row_line(Episodes.encode(row(0)))
         assert len(digest) == 32
 
     def test_of_a_file(self, tmp_path):
@@ -152,7 +153,7 @@ class TestGoingOn:
                 patch.setattr(Path, "unlink", killed)
             with pytest.raises(Killed):
                 writer.add(row(7))
-        for file in (writer._journal, writer._lock):  # as the system does when a process dies
+        for file in (writer._journal, writer._counter, writer._lock):  # as the system does when a process dies
             file.close()
         assert list(Episodes.load(tmp_path)) == [row(number) for number in range(8)]
         found = write(tmp_path, [row(8)], shard_rows=4)
@@ -278,6 +279,60 @@ class TestRefusals:
         journal.write_bytes(journal.read_bytes().replace(b'"seed":0', b'"seed" 0', 1))
         with pytest.raises(DatasetError, match=r"line 1 of the journal in .* is damaged"):
             list(Episodes.load(tmp_path))
+
+    def test_a_changed_word_in_the_journal_is_told_with_its_line(self, tmp_path):
+        write(tmp_path, [row(number) for number in range(5)], shard_rows=2)
+        write(tmp_path, [row(5)], shard_rows=9)
+        journal = tmp_path / "journal-000002.jsonl"
+        whole = journal.read_bytes()
+        first, second = whole.splitlines(keepends=True)
+        for damaged, line in ((whole.replace(b"Talk 5", b"Tall 5"), 2), (second, 1), (second + first, 1)):
+            journal.write_bytes(damaged)
+            for look in (Episodes.load, Episodes.writing):
+                with pytest.raises(DatasetError, match=rf"line {line} of the journal in .* expected content hash"):
+                    look(tmp_path)
+        journal.write_bytes(whole)
+        Episodes.load(tmp_path).verify()
+
+    @pytest.mark.parametrize("kept", [0, 1, 2])
+    def test_a_journal_cut_between_rows_is_found_by_verify(self, tmp_path, caplog, kept):
+        write(tmp_path, [row(number) for number in range(5)], shard_rows=2)
+        write(tmp_path, [row(5), row(6)], shard_rows=9)
+        journal = tmp_path / "journal-000002.jsonl"
+        journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:kept]))
+        with caplog.at_level(logging.WARNING, logger="dialog_gym"):
+            found = Episodes.load(tmp_path)
+        assert f"{3 - kept} of 7 rows are missing at the end" in caplog.text
+        with pytest.raises(DatasetError, match=f"is damaged: {3 - kept} of 7 rows are missing at the end"):
+            found.verify()
+        write(tmp_path, [row(number) for number in range(4 + kept, 7)]).verify()
+
+    def test_last_shards_that_were_taken_away_are_missed(self, tmp_path):
+        write(tmp_path, [row(number) for number in range(4)], shard_rows=2)
+        (tmp_path / "shard-000001.parquet").unlink()
+        with pytest.raises(DatasetError, match="2 of 4 rows are missing"):
+            Episodes.load(tmp_path).verify()
+
+    def test_a_count_that_a_kill_left_behind_is_no_damage(self, tmp_path):
+        write(tmp_path, [row(0), row(1)])
+        (tmp_path / "rows").write_bytes(b"%020d\n" % 1)
+        Episodes.load(tmp_path).verify()
+
+    def test_data_sets_of_before_there_were_hashes_and_counts_are_read_and_gone_on_with(self, tmp_path):
+        write(tmp_path, [row(0), row(1), row(2)])
+        (tmp_path / "rows").unlink()
+        journal = tmp_path / "journal-000000.jsonl"
+        lines = [store_module._plain(line)[0] for line in journal.read_bytes().splitlines(keepends=True)]
+        journal.write_bytes(b"".join(lines))
+        old = Episodes.load(tmp_path)
+        old.verify()
+        assert list(write(tmp_path, [row(3)])) == [row(number) for number in range(4)]
+        assert Episodes.load(tmp_path).content_hash == write(tmp_path / "new", map(row, range(4))).content_hash
+
+    def test_a_file_is_no_data_set(self, tmp_path):
+        (tmp_path / "rows.jsonl").write_text("{}")
+        with pytest.raises(DatasetError, match=r"rows.jsonl is a file, and a data set is a folder"):
+            load(tmp_path / "rows.jsonl")
 
     def test_a_changed_line_is_found_by_verify(self, tmp_path):
         write(tmp_path, [row(0), row(1), row(2)], shard_rows=2)
