@@ -15,6 +15,7 @@ import pytest
 from dialog_gym.authoring.new import TEMPLATES, class_name, write_new
 from dialog_gym.cli import main
 from dialog_gym.envs.bargain import Bargain
+from dialog_gym.rewards import Length
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +32,28 @@ def here(tmp_path, monkeypatch):
     gym.registry.clear()
     gym.registry.update(ids)
     sys.path[:] = path
+
+
+REWARDS = """
+from dialog_gym.rewards import reward
+
+@reward(0, 1)
+def mood(dialogue):
+    return float("nan")
+
+@reward(0, 1)
+def fine(dialogue):
+    return 1.0
+
+def mixed(task):
+    return 0.5 * task.reward + 0.5 * fine
+"""
+SHORT = Length(1, 3)
+
+
+def needs_a_task(task):
+    """Return a reward for ``task``."""
+    return 0.5 * task.reward
 
 
 def made_by_a_function():
@@ -104,7 +127,15 @@ def test_check_tells_what_is_wrong_and_exits_with_1(here, capsys):
     told = capsys.readouterr().out
     assert "finite, in range      it returned 1 after the agent's 'Thank you, that is lovely!', outside" in told
     assert told.endswith("\n1 of 8 checks failed.\n")
+    (here / "broken_too.py").write_text(REWARDS)
+    assert run("check", "broken_too:mood") == 1
+    assert capsys.readouterr().out.count("nan") == 1
+    assert run("check", "broken_too:fine") == 0
+    assert "8 checks" not in capsys.readouterr().out
+    assert run("check", "Bargain-v0", "--set", "reward=broken_too:mixed") == 0
+    assert "promised" not in capsys.readouterr().out
     assert run("check", "dialog_gym.envs.bargain:Bargain", "--set", "side=seller") == 0
+    assert "value as promised" in capsys.readouterr().out
     assert run("check", "tests.test_authoring:made_by_a_function") == 0
 
 
@@ -121,6 +152,9 @@ def test_check_tells_what_is_wrong_and_exits_with_1(here, capsys):
         ("check small_talk:my/SmalTalk-v0", "did you mean 'my/SmallTalk-v0'?"),
         ("check Bargian-v0", "did you mean 'dialog_gym/Bargain-v0'?"),
         ("check json:JSONDecoder", "expected a Task or a Reward to check, got json:JSONDecoder"),
+        ("check math:pi", "no task or reward named 'pi'"),
+        ("check tests.test_authoring:needs_a_task", "dialog-gym check ENV --set reward=tests.test_authoring:needs"),
+        ("check tests.test_authoring:SHORT --set low=1", "is made already and takes no --set, got {'low': 1}"),
         ("check small_talk:SmallTalk --set side=x", "cannot be made with {'side': 'x'}"),
         ("play nowhere:my/X-v0", "there is no module 'nowhere'"),
     ],
@@ -146,7 +180,8 @@ def test_in_a_checkout_everything_goes_where_it_belongs(tmp_path, kind):
         (tmp_path / folder).mkdir(parents=True)
     for package in ("envs", "dialog_gym"):
         (tmp_path / package / "__init__.py").touch()
-    registration = tmp_path / "dialog_gym/registration.py"
+    registration, names = (tmp_path / "dialog_gym" / name for name in ("registration.py", "rewards/__init__.py"))
+    shutil.copy(ROOT / "dialog_gym/rewards/__init__.py", names)
     shutil.copy(ROOT / "dialog_gym/registration.py", registration)
     written = write_new(kind, "small_talk", tmp_path)
     home = "envs" if kind == "env" else "dialog_gym/rewards"
@@ -164,6 +199,13 @@ def test_in_a_checkout_everything_goes_where_it_belongs(tmp_path, kind):
         assert '"dialog_gym/SmallTalk-v0"' in test
         known = registration.read_text().replace(line, "")
         assert known == (ROOT / "dialog_gym/registration.py").read_text()
+    new = set(names.read_text().splitlines()) - set((ROOT / "dialog_gym/rewards/__init__.py").read_text().splitlines())
+    exported = {
+        "    from dialog_gym.rewards.small_talk import SmallTalk as SmallTalk",
+        '    "SmallTalk": "small_talk",',
+        '    "SmallTalk",',
+    }
+    assert new == (exported if kind == "reward" else set())
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     ours = 'lint.isort.known-first-party = ["dialog_gym"]'  # most of it is missing in this copy
     checked = python("-m", "ruff", "check", "--ignore=D104", "--config", ours, home, "tests", folder=tmp_path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json as json_module
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,12 +35,14 @@ def new(
 
 
 def check(
-    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV|MODULE:CLASS")], settings: Settings = ()
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV|MODULE:NAME")], settings: Settings = ()
 ) -> None:
     """Check that an environment, a task or a reward keeps its contract; exit status 1 if it does not.
 
     Args:
-        what: Environment, for instance Bargain-v0 or module:my/Name-v0, or the class of a task or of a reward.
+        what: Environment, for instance Bargain-v0 or module:my/Name-v0; or the class of a task or of a reward, or a
+            reward itself, as @reward makes it. What a world promises of its own reward is not asked of another one
+            (--set reward=module:name).
         settings: Argument of the environment or the class, for instance side=seller.
     """
     from dialog_gym.commands import parse_settings
@@ -109,7 +111,7 @@ def _table(rows: list[dict[str, str]]) -> None:
 def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
     import gymnasium as gym
 
-    from dialog_gym.authoring.modules import user_factory
+    from dialog_gym.authoring.modules import user_object
     from dialog_gym.checks import env_findings, reward_findings, task_findings
     from dialog_gym.commands import env_name, text_id
     from dialog_gym.env import load_task
@@ -118,7 +120,9 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
 
     name = what.rpartition(":")[2]
     if ":" in what and name.isidentifier():
-        made = _construct(user_factory(what), what, kwargs)
+        named = user_object(what)
+        ready = isinstance(named, (Reward, Task)) and not kwargs
+        made = named if ready else _construct(named, what, kwargs)
         if isinstance(made, Reward):
             return reward_findings(made)
         if isinstance(made, Task):
@@ -132,8 +136,13 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _construct(found: Callable[..., Any], what: str, kwargs: dict[str, Any]) -> Any:
+def _construct(found: Any, what: str, kwargs: dict[str, Any]) -> Any:
+    if not inspect.isroutine(found) and not isinstance(found, type):
+        raise ValueError(f"{what} is made already and takes no --set, got {kwargs}")
     try:
         return found(**kwargs)
     except TypeError as error:
-        raise ValueError(f"{what} cannot be made with {kwargs}: {error}; give arguments by --set KEY=VALUE") from error
+        raise ValueError(
+            f"{what} cannot be made with {kwargs}: {error}; give arguments by --set KEY=VALUE. A function of the "
+            f"task is checked with an environment: dialog-gym check ENV --set reward={what}"
+        ) from error

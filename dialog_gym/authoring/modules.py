@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from dialog_gym.errors import unknown
 from dialog_gym.rewards.base import Reward
@@ -33,8 +33,8 @@ def user_module(name: str) -> ModuleType:
         ) from error
 
 
-def user_factory(path: str) -> Callable[..., Any]:
-    """Return the class (or function that makes an instance) that ``"module:Class"`` names.
+def user_object(path: str) -> Task | Reward | Callable[..., Any]:
+    """Return the task or reward that ``"module:name"`` names, or the class or function that makes one.
 
     Raises:
         KeyError: The module has none of this name; the message names the nearest task or reward.
@@ -43,8 +43,13 @@ def user_factory(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     home = user_module(module)
     found = getattr(home, name, None)
-    if not callable(found):
-        classes = {n: value for n, value in vars(home).items() if isinstance(value, type)}
-        own = [n for n, value in classes.items() if issubclass(value, (Task, Reward)) and value.__module__ == module]
-        raise unknown("task or reward", name, own)
-    return cast(Callable[..., Any], found)
+    if isinstance(found, Task) or callable(found):
+        return found
+    raise unknown("task or reward", name, [n for n, value in vars(home).items() if _is_of(value, module)])
+
+
+def _is_of(value: object, module: str) -> bool:
+    """Return whether ``value`` is a task, a reward, or a class of either that ``module`` itself defines."""
+    if isinstance(value, type):
+        return issubclass(value, (Task, Reward)) and value.__module__ == module
+    return isinstance(value, (Task, Reward))

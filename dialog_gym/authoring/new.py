@@ -29,7 +29,7 @@ class Written:
     """What was written.
 
     Attributes:
-        files: New files, and the file that a registration line was added to.
+        files: New files, and the file that lines were added to: the registration, or the names of the rewards.
         next: Commands to try.
     """
 
@@ -69,6 +69,9 @@ def write_new(kind: Kind, name: str, folder: Path) -> Written:
     if checkout and kind == "env":
         _add_line(folder / "dialog_gym/registration.py", f'    "{class_name(name)}": "{module}:{class_name(name)}",')
         files[folder / "dialog_gym/registration.py"] = ""
+    if checkout and kind == "reward":
+        _export(folder / "dialog_gym/rewards/__init__.py", name)
+        files[folder / "dialog_gym/rewards/__init__.py"] = ""
     test = f"pytest {(tests / f'test_{name}.py').relative_to(folder)}"
     return Written(tuple(files), (test, _second_command(kind, name, module)))
 
@@ -123,6 +126,22 @@ def _add_line(registration: Path, line: str) -> None:
     if not count:
         raise ValueError(f"expected a table `TASKS = {{...}}` in {registration}; add the line {line.strip()} by hand")
     registration.write_text(text, encoding="utf-8")
+
+
+def _export(package: Path, name: str) -> None:
+    """Add a reward to the names of its package: in each of its three lists, where it belongs by the alphabet."""
+    text, kind = package.read_text(encoding="utf-8"), class_name(name)
+    for form, line in (
+        (r"    from dialog_gym\.rewards\..*", f"    from dialog_gym.rewards.{name} import {kind} as {kind}"),
+        (r'    "\w+": "\w+",', f'    "{kind}": "{name}",'),
+        (r'    "\w+",', f'    "{kind}",'),
+    ):
+        found = re.search(rf"(?:^{form}\n)+", text, flags=re.MULTILINE)
+        if found is None:
+            raise ValueError(f"expected lines such as {line.strip()} in {package}; add it by hand")
+        lines = "".join(f"{one}\n" for one in sorted([*found[0].splitlines(), line]))
+        text = text[: found.start()] + lines + text[found.end() :]
+    package.write_text(text, encoding="utf-8")
 
 
 def _second_command(kind: Kind, name: str, module: str) -> str:
