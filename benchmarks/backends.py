@@ -60,7 +60,7 @@ class Settings:
         json: Print JSON.
     """
 
-    lm: str = "tiny-steerable"
+    lm: str = "tiny-bargain"
     rows: tuple[int, ...] = (32, 64)
     steps: int = 8
     repeats: int = 5

@@ -7,7 +7,7 @@ may share the folder.
 
 Planners and constants learn from the training items (``split="train"``) with seeds below ``HELD_OUT``. No
 model is chosen: the agent of the last step counts. Every policy is then scored on the same held-out items,
-seeds ``HELD_OUT`` and following. ``steer`` is the steerable model with its map; ``pca`` and ``clone`` steer the
+seeds ``HELD_OUT`` and following. ``steer`` is the world's own model with its map; ``pca`` and ``clone`` steer the
 plain, strictly frozen model (``clone`` is fitted into the folder unless it comes with the model).
 
 A seed is that of training, of the search for the best constant, or of the random actions. Intervals are
@@ -46,7 +46,7 @@ AGENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sb3-td3": ("sb3", {"algo": "td3"}),
 }
 MAPS = {
-    "steer": {"lm": "tiny-steerable", "prefix": "steer"},
+    "steer": {"prefix": "steer"},
     "pca": {"lm": "tiny", "prefix": "pca"},
     "clone": {"lm": "tiny", "prefix": "clone"},
 }

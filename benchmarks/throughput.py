@@ -74,7 +74,7 @@ class Settings:
     """
 
     rows: int = 32
-    lm: str = "tiny-steerable"
+    lm: str = "tiny-bargain"
     repeats: int = 5
     steps: int = 16
     json: bool = False

@@ -85,5 +85,5 @@ def test_errors_of_the_command_are_sentences(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(SystemExit, match=r"RunFolderError: .*holds 'thesis.tex'"):
         main("td3", ["--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match="ValueError: cannot read the buffer no/such/file"):
+    with pytest.raises(SystemExit, match="cannot read the data no/such/file"):
         main("td3", ["--out", str(tmp_path / "run"), "--buffer", "no/such/file", "--track", "none"])

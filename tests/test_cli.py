@@ -43,6 +43,7 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
     assert listed["dialog_gym/Bargain-v0"]["actions"] == "text"
     assert listed["dialog_gym/BargainPrefix-v0"]["actions"] == "vectors"
     assert listed["dialog_gym/Bargain-v0"]["summary"]
+    assert {"oracle", "infers"} <= set(listed["dialog_gym/Bargain-v0"]["policies"])
     assert {"td3", "sb3"} <= {row["agent"] for row in json.loads(run(capsys, "agents", "--json").out)}
 
 
@@ -53,7 +54,7 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("play Bargain-v0 --set side=both", "side must be 'buyer' or 'seller', got 'both'"),
         (
             "play Bargain-v0 --set colour=red",
-            "cannot be made with colour=red: .* unexpected keyword argument 'colour'",
+            "cannot be made with colour=red: no setting named 'colour'; did you mean .* Known settings: .*'side'",
         ),
         ("play Bargain-v0 --set side", "looks like KEY=VALUE"),
         ("play Bargain-v0 --set scenarios=nowhere.json", "nowhere.json"),
@@ -64,12 +65,20 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("evaluate orcale --env Bargain-v0", "did you mean 'oracle'?"),
         ("evaluate oracle", "Add --env"),
         ("evaluate oracle --env CartPole-v1", "CartPole-v1 cannot be made"),
+        ("evaluate oracle --env Bargain-v0 --set sdie=seller", "cannot be made with .*; did you mean 'side'"),
+        ("train td3 --env BargainPrefix-v0 --set sdie=seller", "no setting named 'sdie'; did you mean 'side'"),
+        ("train td3 --env RedTeamPrefix-v0 --set behaviors=x.csv", "did you mean 'behaviours'"),
+        ("train td3 --env BargainPrefix-v0 --reward Sucess", "no reward named 'Sucess'; did you mean 'Success'"),
+        ("evaluate oracle --env Bargain-v0 --set reward=1", "expected a reward, the name of one .*, got 1"),
+        ("evaluate oracle --env Bargain-v0 --cost Similarity", "Similarity needs arguments"),
+        ("collect Bargain-v0 runs/none --out x", "'runs/none' looks like the folder of a run"),
+        ("branch Bargain-v0 --out x --reward no:thing", "there is no module 'no'"),
         ("evaluate oracle --env Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
         (
             "evaluate infer --env Bargain-v0 --episodes 4",
             "did you mean 'infers'.*constant.*infers.*lm-sampled.*oracle",
         ),
-        ("evaluate runs/nowhere", "no policy or run folder named 'runs/nowhere'"),
+        ("evaluate runs/nowhere", "'runs/nowhere' looks like the folder of a run .*, but there is no such folder"),
         ("evaluate oracle --env Bargain-v0 --partner tiny --episodes 2", "no oracle: the partner is a language model"),
         ("play Bargain-v0 --partner tinny", "did you mean 'tiny'?"),
         ("play Bargain-v0 --partner openai:gpt-x", "is named 'openai:MODEL@URL'"),
@@ -98,6 +107,29 @@ def test_wrong_flags_and_commands_exit_with_status_2(capsys):
 def test_a_missing_package_is_told_with_the_extra_that_has_it():
     error = ModuleNotFoundError("No module named 'matplotlib.figure'", name="matplotlib.figure")
     assert sentence(error) == "this needs the package 'matplotlib': pip install 'dialog-gym[report]'"
+
+
+def test_evaluate_tells_what_it_cost_where_something_costs(capsys):
+    words = ["evaluate", "oracle", "--episodes", "4", "--raw", "--env"]
+    plain = json.loads(run(capsys, *words, "Bargain-v0", "--json").out)
+    assert not {"cost", "budget"} & plain.keys()
+    seen = json.loads(run(capsys, *words, "Advice-v0", "--json").out)
+    assert seen["budget"] == pytest.approx(0.05)
+    shown = run(capsys, *words, "Advice-v0").out
+    assert re.search(rf" {seen['cost']:.3f} +0.050 *$", shown, re.MULTILINE)
+
+
+def test_another_reward_and_a_cost_by_name(capsys, tmp_path):
+    out = tmp_path / "said.jsonl"
+    words = (
+        f"evaluate oracle --env Bargain-v0 --episodes 4 --raw --json --reward Success --cost Repetition --out {out}"
+    )
+    seen = json.loads(run(capsys, *words.split()).out)
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert seen["returns"] == [float(line["success"]) for line in lines]
+    assert seen["cost"] == pytest.approx(sum(sum(line["cost_terms"]["repetition"]) for line in lines) / 4)
+    assert seen["budget"] is None
+    assert all(set(line["terms"]) == {"deal", "success"} for line in lines)
 
 
 def test_evaluate_prints_json_and_writes_dialogues(capsys, tmp_path):
@@ -246,10 +278,10 @@ def test_play_goes_on_when_the_model_fails(capsys, monkeypatch):
 
 
 def test_evaluate_with_a_partner_and_a_speaker(capsys):
-    with ApiServer("tiny-steerable") as to:
-        spec = f"openai:x@{to.url}?prefix={WEIGHTS / 'tiny-steerable'}"
+    with ApiServer("tiny-bargain") as to:
+        spec = f"openai:x@{to.url}?prefix={WEIGHTS / 'tiny-bargain'}"
         words = ["evaluate", "random", "--env", "BargainPrefix-v0", "--episodes", "2", "--json", "--partner", "tiny"]
-        words += ["--lm", spec, "--set", "observer=tiny-steerable"]
+        words += ["--lm", spec, "--set", "observer=tiny-bargain"]
         seen = json.loads(run(capsys, *words).out)
         assert seen["normalised"] is None
         assert len(seen["returns"]) == 2

@@ -22,7 +22,7 @@ PREFIX_IDS = [env_id for env_id in IDS if "Prefix" in env_id]
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_model_for_all():
-    held = load("tiny-steerable")
+    held = load("tiny-bargain")
     yield
     del held
 

@@ -36,7 +36,7 @@ TEXT_ID, PREFIX_ID = "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"
 
 @pytest.fixture(scope="module", autouse=True)
 def _models():
-    held = load("tiny"), load("tiny-steerable")  # so that every environment shares them
+    held = load("tiny"), load("tiny-bargain")  # so that every environment shares them
     yield
     del held
 

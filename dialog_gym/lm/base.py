@@ -31,7 +31,7 @@ Schema: TypeAlias = Mapping[str, Any]
 """A JSON schema that a reply must obey."""
 
 CAPABILITIES: Mapping[str, str] = {
-    "prefix": "'tiny-steerable', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', or 'openai:MODEL@URL' of a vLLM server",
+    "prefix": "'tiny-bargain', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', or 'openai:MODEL@URL' of a vLLM server",
     "state": "'tiny', 'hf:NAME_OR_PATH'",
     "logprobs": "'tiny', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', or 'openai:MODEL@URL' of a vLLM server",
     "json": "'vllm:NAME_OR_PATH', 'openai:MODEL@URL'",

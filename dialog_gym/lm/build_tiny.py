@@ -1,10 +1,10 @@
 """Build the tiny language models that ship with the package, from self-play of the embedded worlds.
 
 ``python -m dialog_gym.lm.build_tiny --out FOLDER`` plays dialogues of every world, learns a tokenizer,
-trains a small Llama from nothing (``tiny``), then tunes a copy of it together with a prefix map
-(``tiny-steerable``, see ``dialog_gym.lm.tiny_steer``): an action becomes a prefix that says what to say.
-Afterwards the model is frozen, and a planner chooses the actions. All from one seed, in minutes, on one CPU
-thread.
+trains a small Llama from nothing (``tiny``), and then a smaller one for each world (``tiny-bargain``, ...), which is
+tuned together with a prefix map (``dialog_gym.lm.tiny_steer``): an action becomes a prefix that says what to say.
+Afterwards the models are frozen, and a planner chooses the actions. All from one seed, on one CPU thread, in 5 to 15
+minutes a model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,9 +30,9 @@ from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.prefix import SteerMap
 from dialog_gym.lm.state_map import StateMap
 from dialog_gym.lm.tiny_corpus import (
+    CORPORA,
     END,
     PAD,
-    TASKS,
     Chat,
     Layout,
     Played,
@@ -55,29 +55,29 @@ class Args:
     """What to build and for how long."""
 
     out: Path
-    """Folder for ``tiny`` and ``tiny-steerable``."""
-    worlds: tuple[str, ...] = tuple(TASKS)
+    """Folder of the models."""
+    worlds: tuple[str, ...] = tuple(CORPORA)
     """Embedded worlds to play."""
-    dialogues: int = 4_500
-    """Self-played dialogues of each task (a world may have two); each is read from both sides."""
+    dialogues: int = 0
+    """Self-played dialogues of each world, each read from both sides; 0: as many as ``CORPORA`` says."""
     seed: int = 0
     """Seed of everything."""
-    vocabulary: int = 1600
-    """Tokens, those of the worlds included."""
-    width: int = 128
-    """Hidden size."""
+    vocabulary: int = 1200
+    """Most tokens of a world's model, those of the world included; ``tiny`` has a third more."""
+    width: int = 96
+    """Hidden size of a world's model; ``tiny`` has a third more."""
     layers: int = 3
     """Transformer layers."""
-    heads: int = 4
-    """Attention heads; serving libraries often want ``width / heads`` to be 32 at least."""
+    heads: int = 3
+    """Attention heads; serving libraries often want them to be 32 wide at least. ``tiny`` has a third more."""
     epochs: float = 1.0
     """Passes over the dialogues."""
     batch: int = 32
     """Dialogues a step."""
     learning_rate: float = 5e-3
     """Peak learning rate of the language model (cosine)."""
-    steer_epochs: float = 1.6
-    """Passes over the agents' dialogues in joint tuning."""
+    steer_epochs: float = 0.0
+    """Passes over the agents' dialogues in joint tuning; 0: as many as ``CORPORA`` says."""
     steer_batch: int = 32
     """Dialogues a step of joint tuning."""
     action_size: int = 16
@@ -99,7 +99,7 @@ class Args:
     map_hidden: int = 128
     """Hidden units of the prefix map, 0 for a linear one."""
     stages: tuple[str, ...] = ("plain", "steer")
-    """What to build; "steer" alone starts from the ``tiny`` already in ``out``."""
+    """What to build: "plain" is ``tiny``, "steer" the models of the worlds."""
 
 
 def new_model(args: Args, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -241,7 +241,7 @@ def agreement(names: Sequence[str], got: np.ndarray, wanted: np.ndarray) -> dict
     return figures
 
 
-def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args) -> None:
+def write_card(folder: Path, figures: Mapping[str, Any], args: Args) -> None:
     """Write the model card."""
     settings = json.dumps({name: value for name, value in asdict(args).items() if name != "out"})
     parts = []
@@ -249,11 +249,13 @@ def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args)
         lines = "\n".join(f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in told.items())
         parts.append(f"## {world}\n\n{lines}\n")
     (folder / "README.md").write_text(
-        f"# {title}\n\nA small Llama ({figures['parameters']:,} parameters) trained from nothing on {args.dialogues} "
-        f"self-played dialogues of each task of the embedded worlds {', '.join(args.worlds)} (seed {args.seed}); no "
-        "other data. It speaks both roles, in lower case, where one bargains with prices as one token each (percent of "
-        "the list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn held-out "
-        "dialogues:\n\n" + "\n".join(parts) + "\nPerplexity is per token, over the system message and both sides' "
+        f"# {folder.name}\n\nA small Llama ({figures['parameters']:,} parameters) trained from nothing on "
+        f"{figures['dialogues']:,} self-played dialogues of {', '.join(figures['worlds'])} (seed {args.seed}); no "
+        "other data. It speaks both roles, in lower case, where one bargains with prices as one token each (percent "
+        "of the list price). For tests, demonstrations and research on steering; it knows nothing else.\n\nOn "
+        "held-out dialogues:\n\n"
+        + "\n".join(parts)
+        + "\nPerplexity is per token, over the system message and both sides' "
         "words. Understood: share of greedy replies in which the partner finds a meaning. An encoded reply is said "
         "again in another context (transplant). Same: share of equal values, correlation: of numbers, there. "
         "Facts explained: mean share of variance that the state map tells of them.\n\n"
@@ -264,58 +266,92 @@ def write_card(folder: Path, title: str, figures: Mapping[str, Any], args: Args)
 
 
 def build(args: Args) -> dict[str, Any]:
-    """Build what ``args.stages`` names; return the figures of the model cards."""
+    """Build what ``args.stages`` names; return the figures of the model cards, by model."""
     torch.set_num_threads(1)
     began = time.process_time()
-    worlds = {world: load_worlds([world]) for world in args.worlds}
-    tasks = [task for some in worlds.values() for task in some]
-    layout = Layout.of(tasks)
-    played = [pair for some in worlds.values() for pair in self_play(some, args.dialogues * len(some), args.seed)]
-    held_out = {
-        world: self_play(some, min(400, args.dialogues), args.seed + 1_000_000) for world, some in worlds.items()
-    }
-    world_tokens = sorted({token for task in tasks for token in task.model_tokens})
-    plain, steered = args.out / "tiny", args.out / "tiny-steerable"
     figures: dict[str, Any] = {}
     if "plain" in args.stages:
-        texts = (chat_text(task.messages(d, role)) for task, d in played for role in d.roles)
-        tokenizer = train_tokenizer(texts, world_tokens, args.vocabulary)
-        model = new_model(args, tokenizer)
-        train_plain(args, model, encode(played, tokenizer, layout))
-        save_model(model, tokenizer, plain)
-        told = {world: _figures(model, tokenizer, plain, some) for world, some in held_out.items()}
-        figures["tiny"] = {"parameters": model.num_parameters(), "worlds": told}
-        write_card(plain, "tiny", figures["tiny"], args)
+        figures["tiny"] = build_plain(args)
     if "steer" in args.stages:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(plain)
-        model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.float32)
-        heavy = tokenizer.convert_tokens_to_ids([f" {token}" for token in world_tokens])
-        steer, encoder = train_steer(args, model, encode(played, tokenizer, layout), layout, heavy)
-        save_model(model, tokenizer, steered)
-        lm = TransformersLM.from_pretrained(str(steered))
-        steer.bind(lm).save(steered / "steer")
-        told = {}
-        for world, some in held_out.items():
-            facts = fit_facts(lm, self_play(worlds[world], args.facts_dialogues, args.seed + 2_000_000))
-            facts.save(steered / f"facts-{world}")
-            told[world] = {
-                **_figures(model, tokenizer, steered, some),
-                **transplant(lm, steer, encoder, layout, some),
-                "facts_explained": float(facts.explained(*known(lm, some)).mean()),
-            }
-        figures["tiny-steerable"] = {"parameters": model.num_parameters(), "worlds": told}
-        write_card(steered, "tiny-steerable", figures["tiny-steerable"], args)
+        for world in args.worlds:
+            figures[f"tiny-{world}"] = build_steerable(args, world)
     return {**figures, "cpu_seconds": time.process_time() - began}
 
 
+def build_plain(args: Args) -> dict[str, Any]:
+    """Build ``tiny``, which speaks in every world; return its figures."""
+    larger = {name: getattr(args, name) * 4 // 3 for name in ("vocabulary", "width", "heads")}
+    args = replace(args, **larger)
+    tasks = {world: load_worlds([world]) for world in args.worlds}
+    played = [
+        pair
+        for world, some in tasks.items()
+        for pair in self_play(some, args.dialogues or CORPORA[world].shared, args.seed)
+    ]
+    model, tokenizer = plain_model(args, played)
+    folder = args.out / "tiny"
+    save_model(model, tokenizer, folder)
+    told = {world: _figures(model, tokenizer, folder, held_out(args, some)) for world, some in tasks.items()}
+    figures = {"parameters": model.num_parameters(), "dialogues": len(played), "worlds": told}
+    write_card(folder, figures, args)
+    return figures
+
+
+def build_steerable(args: Args, world: str) -> dict[str, Any]:
+    """Build the model of ``world`` with its prefix map and its state map; return its figures."""
+    tasks = load_worlds([world])
+    layout = Layout.of(tasks)
+    args = replace(args, steer_epochs=args.steer_epochs or CORPORA[world].passes)
+    played = self_play(tasks, args.dialogues or CORPORA[world].own, args.seed)
+    model, tokenizer = plain_model(args, played)
+    model.half().float()  # tuning begins from what a saved model would be
+    heavy = cast(list[int], tokenizer.convert_tokens_to_ids([f" {token}" for token in world_tokens(tasks)]))
+    steer, encoder = train_steer(args, model, encode(played, tokenizer, layout), layout, heavy)
+    folder = args.out / f"tiny-{world}"
+    save_model(model, tokenizer, folder)
+    lm = TransformersLM.from_pretrained(str(folder))
+    steer.bind(lm).save(folder / "steer")
+    facts = fit_facts(lm, self_play(tasks, args.facts_dialogues, args.seed + 2_000_000))
+    facts.save(folder / f"facts-{world}")
+    test = held_out(args, tasks)
+    told = {
+        **_figures(model, tokenizer, folder, test),
+        **transplant(lm, steer, encoder, layout, test),
+        "facts_explained": float(facts.explained(*known(lm, test)).mean()),
+    }
+    figures = {"parameters": model.num_parameters(), "dialogues": len(played), "worlds": {world: told}}
+    write_card(folder, figures, args)
+    return figures
+
+
+def plain_model(args: Args, played: Played) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Return a model that speaks as both sides of ``played`` do, and its tokenizer."""
+    tasks = list({id(task): task for task, _ in played}.values())
+    texts = (chat_text(task.messages(d, role)) for task, d in played for role in d.roles)
+    tokenizer = train_tokenizer(texts, world_tokens(tasks), args.vocabulary)
+    model = new_model(args, tokenizer)
+    train_plain(args, model, encode(played, tokenizer, Layout.of(tasks)))
+    return model, tokenizer
+
+
+def world_tokens(tasks: Sequence[World]) -> list[str]:
+    """Return the tokens that belong to ``tasks`` alone."""
+    return sorted({token for task in tasks for token in task.model_tokens})
+
+
+def held_out(args: Args, tasks: Sequence[World]) -> Played:
+    """Return dialogues that no model has learned from."""
+    return self_play(tasks, min(400, args.dialogues or 400), args.seed + 1_000_000)
+
+
 def _figures(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, held_out: Played
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, test: Played
 ) -> dict[str, float]:
-    layout = Layout.of([held_out[0][0]])
-    contexts = [(task, before) for task, before, _ in cut(held_out)][:400]
+    layout = Layout.of([test[0][0]])
+    contexts = [(task, before) for task, before, _ in cut(test)][:400]
     understood = [known for _, known in said(TransformersLM.from_pretrained(str(folder)), contexts)]
     return {
-        "perplexity": perplexity(model, encode(held_out, tokenizer, layout)),
+        "perplexity": perplexity(model, encode(test, tokenizer, layout)),
         "understood": float(np.mean(understood)),
     }
 

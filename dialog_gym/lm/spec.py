@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from urllib.parse import unquote, urlsplit
 
-EMBEDDED = ("tiny", "tiny-steerable")
+EMBEDDED = ("tiny", "tiny-advice", "tiny-bargain", "tiny-chat", "tiny-redteam", "tiny-social")
 """Models that ship with the package: the plain one, and the one tuned together with its prefix map."""
 
-FORMS = "'tiny', 'tiny-steerable', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', 'openai:MODEL@URL' or the path of a folder"
+FORMS = "'tiny', 'tiny-bargain', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', 'openai:MODEL@URL' or the path of a folder"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,20 +21,52 @@ from dialog_gym.env import load_task
 from dialog_gym.errors import unknown
 from dialog_gym.world import World
 
-TASKS: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "bargain": [
-        ("dialog_gym.envs.bargain:Bargain", {"side": "buyer"}),
-        ("dialog_gym.envs.bargain:Bargain", {"side": "seller"}),
-    ],
-    "social": [
-        ("dialog_gym.envs.social_goal:SocialGoal", {"side": "first"}),
-        ("dialog_gym.envs.social_goal:SocialGoal", {"side": "second"}),
-    ],
-    "redteam": [("dialog_gym.envs.red_team:RedTeam", {})],
-    "chat": [("dialog_gym.envs.chat:Chat", {})],
-    "advice": [("dialog_gym.envs.advice:Advice", {}), ("dialog_gym.envs.advice:Advice", {"max_turns": 3})],
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is played of a world.
+
+    Attributes:
+        tasks: Class and settings of its tasks, played in turn.
+        own: Dialogues for a model of this world alone.
+        shared: Dialogues for the model of all worlds.
+        passes: Passes over the agents' dialogues in joint tuning.
+    """
+
+    tasks: tuple[tuple[str, dict[str, Any]], ...]
+    own: int
+    shared: int
+    passes: float = 1.6
+
+
+CORPORA = {
+    "bargain": Corpus(
+        (
+            ("dialog_gym.envs.bargain:Bargain", {"side": "buyer"}),
+            ("dialog_gym.envs.bargain:Bargain", {"side": "seller"}),
+        ),
+        own=16_000,
+        shared=9_000,
+        passes=3.2,
+    ),
+    "social": Corpus(
+        (
+            ("dialog_gym.envs.social_goal:SocialGoal", {"side": "first"}),
+            ("dialog_gym.envs.social_goal:SocialGoal", {"side": "second"}),
+        ),
+        own=8_000,
+        shared=9_000,
+    ),
+    "redteam": Corpus((("dialog_gym.envs.red_team:RedTeam", {}),), own=8_000, shared=4_500),
+    "chat": Corpus((("dialog_gym.envs.chat:Chat", {}),), own=8_000, shared=4_500, passes=4.0),
+    "advice": Corpus(
+        (("dialog_gym.envs.advice:Advice", {}), ("dialog_gym.envs.advice:Advice", {"max_turns": 3})),
+        own=16_000,
+        shared=9_000,
+        passes=3.2,
+    ),
 }
-"""The tasks of each world: class and settings."""
+"""What the tiny models learn from, by world."""
 Played = Sequence[tuple[World, Dialogue]]
 
 SYSTEM, USER, ASSISTANT, END, PAD = "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
@@ -106,9 +138,9 @@ def load_worlds(worlds: Sequence[str]) -> list[World]:
         KeyError: There is no such world; the message names the nearest.
     """
     for world in worlds:
-        if world not in TASKS:
-            raise unknown("world", world, TASKS)
-    tasks = [load_task(task, settings) for world in worlds for task, settings in TASKS[world]]
+        if world not in CORPORA:
+            raise unknown("world", world, CORPORA)
+    tasks = [load_task(task, settings) for world in worlds for task, settings in CORPORA[world].tasks]
     return cast(list[World], tasks)
 
 

@@ -98,7 +98,7 @@ def train_steer(
     weight = torch.ones(model.config.vocab_size)
     weight[list(world_tokens)] = args.token_weight
     model.train()
-    for i, rows in enumerate(track(plan, "tune tiny-steerable")):
+    for i, rows in enumerate(track(plan, "tune together")):
         some = [told[row] for row in rows]
         batch, about = Branches(some, args.prefix_tokens), Replies(some, layout)
         mean, log_variance = encoder(about.attributes, about.own_attributes)

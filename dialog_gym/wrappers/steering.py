@@ -17,9 +17,11 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv, Info, load_task
+from dialog_gym.lm import EMBEDDED, load
 from dialog_gym.lm.base import LanguageModel, Sampling
 from dialog_gym.lm.prefix import PrefixMap
 from dialog_gym.lm.speaker import Speaker
+from dialog_gym.task import Task
 from dialog_gym.wrappers import vector
 from dialog_gym.wrappers.vector import checked_actions
 
@@ -155,8 +157,8 @@ class PrefixEnv(gym.Env[Floats, Floats]):
 def make_prefix_env(
     task: str,
     *,
-    lm: LanguageModel | str = "tiny-steerable",
-    prefix: PrefixMap | str = "steer",
+    lm: LanguageModel | str | None = None,
+    prefix: PrefixMap | str | None = None,
     observer: LanguageModel | str | None = None,
     state: str | None = None,
     temperature: float = 0.0,
@@ -168,8 +170,10 @@ def make_prefix_env(
 
     Args:
         task: ``"module:Class"`` of the task; ``settings`` are its arguments.
-        lm: The frozen language model that speaks, or its spec.
-        prefix: The prefix map: ``"steer"``, ``"pca"``, ``"clone"``, a folder, or a map.
+        lm: The frozen language model that speaks, or its spec. None: that of the task's world (``tiny-bargain``,
+            ...), or ``tiny`` where there is none.
+        prefix: The prefix map: ``"steer"``, ``"pca"``, ``"clone"``, a folder, or a map. None: ``"steer"`` if the
+            model comes with it, else ``"pca"``.
         observer: The model whose states are observed, where it is another one: a model behind a server has none.
         state: What is observed: ``"last"`` (as in the paper), ``"last+mean"``, or a state map, see ``Speaker``.
         temperature: 0 speaks greedily.
@@ -178,8 +182,9 @@ def make_prefix_env(
         settings: Arguments of the task, and those of ``dialog_gym.env.load_task`` (``partner``, ``judge``, ...).
     """
     env = DialogueEnv(load_task(task, settings), render_mode=render_mode)
+    model, prefix = _speaking(env.task, lm, prefix)
     speaker = Speaker(
-        env.task, lm, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state, observer=observer
+        env.task, model, prefix=prefix, sampling=Sampling(max_tokens, temperature), state=state, observer=observer
     )
     return PrefixEnv(PrefixAction(EmbeddingObservation(env, speaker), speaker))
 
@@ -188,8 +193,8 @@ def make_prefix_vector_env(
     task: str,
     num_envs: int = 1,
     *,
-    lm: LanguageModel | str = "tiny-steerable",
-    prefix: PrefixMap | str = "steer",
+    lm: LanguageModel | str | None = None,
+    prefix: PrefixMap | str | None = None,
     observer: LanguageModel | str | None = None,
     state: str | None = None,
     temperature: float = 0.0,
@@ -202,9 +207,24 @@ def make_prefix_vector_env(
     env = DialogueVectorEnv(
         load_task(task, settings), num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode
     )
+    model, prefix = _speaking(env.task, lm, prefix)
     sampling = Sampling(max_tokens, temperature)
-    speaker = Speaker(env.task, lm, num_envs, prefix=prefix, sampling=sampling, state=state, observer=observer)
+    speaker = Speaker(env.task, model, num_envs, prefix=prefix, sampling=sampling, state=state, observer=observer)
     return vector.PrefixAction(vector.EmbeddingObservation(env, speaker), speaker)
+
+
+def _speaking(
+    task: Task, lm: LanguageModel | str | None, prefix: PrefixMap | str | None
+) -> tuple[LanguageModel, PrefixMap | str]:
+    """Return the model that speaks in ``task`` and what steers it, the usual ones where None is said."""
+    if lm is None:
+        own = f"tiny-{getattr(task, 'world', '')}"
+        lm = own if own in EMBEDDED else "tiny"
+    model = load(lm) if isinstance(lm, str) else lm
+    if prefix is None:
+        home = getattr(model, "folder", None)
+        prefix = "steer" if home is not None and (home / "steer" / "prefix.json").is_file() else "pca"
+    return model, prefix
 
 
 def _text_env(env: gym.Env[Any, Any]) -> DialogueEnv:

@@ -195,7 +195,7 @@ def _speaker_below(env: Any) -> Speaker:
             return found
         env = env.env
     raise ValueError(
-        "PrefixAction needs a model to speak through, e.g. PrefixAction(env, 'tiny-steerable', prefix='steer')"
+        "PrefixAction needs a model to speak through, e.g. PrefixAction(env, 'tiny-bargain', prefix='steer')"
     )
 
 

@@ -7,7 +7,7 @@ from dialog_gym.benchmarks.backends import Asked, Line, Rollout, Settings
 from dialog_gym.lm import load
 
 
-@pytest.mark.parametrize("settings", [{}, {"lm": "tiny-steerable", "prefix": "steer"}])
+@pytest.mark.parametrize("settings", [{}, {"lm": "tiny-bargain", "prefix": "steer"}])
 def test_a_line_for_each_number_of_rows(settings):
     report = backends.measure(Settings(**{"lm": "tiny", "rows": (2, 3), "repeats": 1, "steps": 2, **settings}))
     assert [line["rows"] for line in report["lines"]] == [2, 3]

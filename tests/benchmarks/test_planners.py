@@ -33,7 +33,7 @@ def test_a_cell_tells_all_about_itself(folder):
     cell = written(folder, "steer-td3-1")
     assert cell["config"]["cell"] == {"map": "steer", "policy": "td3", "seed": 1}
     assert cell["config"]["args"] == SMALL
-    assert cell["config"]["env_kwargs"] == {"lm": "tiny-steerable", "prefix": "steer"}
+    assert cell["config"]["env_kwargs"] == {"prefix": "steer"}
     assert len(cell["result"]["returns"]) == 4
     assert cell["cpu_seconds"] > 0
     assert cell["wall_seconds"] > 0

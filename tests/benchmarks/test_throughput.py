@@ -80,7 +80,7 @@ def test_one_dialogue_begins_anew_where_it_ends():
 
 
 def test_the_bare_loop_does_what_it_is_asked_for():
-    lm = load("tiny-steerable")
+    lm = load("tiny-bargain")
     assert isinstance(lm, TransformersLM)
     bare = BareLoop(lm, 2, Load(5.4, 3.6, 2.5, 4.0, 0, 0, []), replies=3)
     assert (bare.cached, bare.fed, bare.generated, bare.passes) == (5, 4, 2, 4)

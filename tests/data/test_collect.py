@@ -19,7 +19,7 @@ TEXT, PREFIX = "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"
 
 @pytest.fixture(scope="module", autouse=True)
 def _models():
-    held = load("tiny"), load("tiny-steerable")  # so that every environment shares them
+    held = load("tiny"), load("tiny-bargain")  # so that every environment shares them
     yield
     del held
 

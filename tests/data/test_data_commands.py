@@ -13,7 +13,7 @@ from dialog_gym.lm import load
 
 @pytest.fixture(scope="module", autouse=True)
 def _models():
-    held = load("tiny"), load("tiny-steerable")
+    held = load("tiny"), load("tiny-bargain")
     yield
     del held
 

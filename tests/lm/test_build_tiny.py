@@ -60,7 +60,7 @@ def test_a_branch_sees_the_chat_before_its_reply_the_prefix_and_itself(lm, chats
     """Against one plain forward per reply: same loss, and the same states."""
     model, table = lm.model, lm.model.get_input_embeddings()
     batch = Branches(chats[:3], 2)
-    prefixes = torch.randn((len(batch.replies), 2, 96), generator=torch.Generator().manual_seed(0))
+    prefixes = torch.randn((len(batch.replies), 2, lm.hidden_size), generator=torch.Generator().manual_seed(0))
     weight = torch.rand(model.config.vocab_size, generator=torch.Generator().manual_seed(1))
     reading = batch.read(model, prefixes, weight)
     total, count, states = 0.0, 0, []
@@ -150,18 +150,18 @@ def test_unknown_worlds_are_refused():
 
 def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
     few = Args(tmp_path / "a", ("bargain",), dialogues=64, facts_dialogues=60, vocabulary=400)
-    args = replace(few, batch=16, steer_batch=16, width=32, layers=1, heads=2, seed=3)
+    args = replace(few, batch=16, steer_batch=16, width=48, layers=1, heads=3, seed=3)
     figures = build(args)
     again = build(replace(args, out=tmp_path / "b"))
     assert {**figures, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
-    for name in ("tiny", "tiny-steerable"):
-        assert TransformersLM.from_pretrained(tmp_path / "a" / name).hidden_size == 32
+    for name, width in (("tiny", 64), ("tiny-bargain", 48)):
+        assert TransformersLM.from_pretrained(tmp_path / "a" / name).hidden_size == width
         perplexity = figures[name]["worlds"]["bargain"]["perplexity"]
         assert f"perplexity: {perplexity:.3f}" in (tmp_path / "a" / name / "README.md").read_text()
         assert (tmp_path / "a" / name / "model.safetensors").read_bytes() == (
             tmp_path / "b" / name / "model.safetensors"
         ).read_bytes()
-    steerable = TransformersLM.from_pretrained(tmp_path / "a" / "tiny-steerable")
-    steer = PrefixMap.load(tmp_path / "a" / "tiny-steerable" / "steer", steerable)
-    assert load_state_map("facts-bargain", steerable).weight.shape == (64, 13)
-    assert steer(np.zeros((2, 16), np.float32), np.zeros((2, 32), np.float32)).shape == (2, 2, 32)
+    steerable = TransformersLM.from_pretrained(tmp_path / "a" / "tiny-bargain")
+    steer = PrefixMap.load(tmp_path / "a" / "tiny-bargain" / "steer", steerable)
+    assert load_state_map("facts-bargain", steerable).weight.shape == (96, 13)
+    assert steer(np.zeros((2, 16), np.float32), np.zeros((2, 48), np.float32)).shape == (2, 2, 48)

@@ -26,7 +26,7 @@ SCHEMA = {
     "required": ["score"],
     "additionalProperties": False,
 }
-STEERABLE = WEIGHTS / "tiny-steerable"
+STEERABLE = WEIGHTS / "tiny-bargain"
 
 
 def chat(text: str) -> list[dict[str, str]]:
@@ -43,7 +43,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def steerable():
-    return load("tiny-steerable")
+    return load("tiny-bargain")
 
 
 @pytest.fixture

@@ -25,14 +25,14 @@ ACTIONS = np.random.default_rng(0).uniform(-1, 1, (4, 16)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def steerable():
-    return load("tiny-steerable")
+    return load("tiny-bargain")
 
 
 @pytest.fixture(scope="module")
 def remote(steerable):
     """The same model behind a server."""
     with ApiServer(steerable) as server:
-        yield OpenAILM("tiny", server.url, prefix=str(WEIGHTS / "tiny-steerable"), dtype="float32", backoff=0.01)
+        yield OpenAILM("tiny", server.url, prefix=str(WEIGHTS / "tiny-bargain"), dtype="float32", backoff=0.01)
 
 
 def test_a_remote_speaker_says_what_the_local_one_does(steerable, remote):
@@ -95,7 +95,7 @@ def test_a_map_without_states_asks_nobody_to_observe(remote):
 
 
 def test_the_environment_takes_an_observer(steerable, remote):
-    settings: Any = {"lm": remote, "prefix": "steer", "observer": "tiny-steerable"}
+    settings: Any = {"lm": remote, "prefix": "steer", "observer": "tiny-bargain"}
     here = gym.make_vec("dialog_gym/BargainPrefix-v0", num_envs=3, autoreset_mode="disabled")
     there = gym.make_vec("dialog_gym/BargainPrefix-v0", num_envs=3, autoreset_mode="disabled", **settings)
     alone = gym.make("dialog_gym/BargainPrefix-v0", **settings)

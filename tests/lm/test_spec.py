@@ -12,7 +12,7 @@ from dialog_gym.lm.spec import Spec, arguments, parse
     ("text", "spec"),
     [
         ("tiny", Spec("tiny", "tiny", "", {})),
-        ("tiny-steerable?device=cpu", Spec("tiny", "tiny-steerable", "", {"device": "cpu"})),
+        ("tiny-bargain?device=cpu", Spec("tiny", "tiny-bargain", "", {"device": "cpu"})),
         ("hf:org/name", Spec("hf", "org/name", "", {})),
         ("hf:o/name?dtype=auto&device=cuda:1", Spec("hf", "o/name", "", {"dtype": "auto", "device": "cuda:1"})),
         ("vllm:org/name@main", Spec("vllm", "org/name@main", "", {})),

@@ -28,7 +28,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load("tiny-steerable")
+    return load("tiny-bargain")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_damaged_map_is_refused(tmp_path):
 
 def test_unknown_maps_are_refused_with_what_there_is(shipped):
     assert own_state_maps(shipped) == ["facts-bargain"]
-    with pytest.raises(ValueError, match=r"comes with language model 'tiny-steerable' \(facts-bargain\), got 'fact'"):
+    with pytest.raises(ValueError, match=r"comes with language model 'tiny-bargain' \(facts-bargain\), got 'fact'"):
         load_state_map("fact", shipped)
 
 

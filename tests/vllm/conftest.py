@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items):
 def folder(tmp_path_factory):
     """The steerable model, which may read more tokens than it was trained on, since a judge's question is long."""
     copy = tmp_path_factory.mktemp("models") / "steerable"
-    shutil.copytree(WEIGHTS / "tiny-steerable", copy)
+    shutil.copytree(WEIGHTS / "tiny-bargain", copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": POSITIONS}))
     return copy
