@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import gymnasium as gym
 
-from dialog_gym.errors import LanguageModelError
+from dialog_gym.errors import LanguageModelError, SettingError
 from dialog_gym.runs import RunFolderError
 
 USAGE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # exit statuses, as shells have them
@@ -40,6 +40,7 @@ _TOLD = (
     NotImplementedError,
     LanguageModelError,
     RunFolderError,
+    SettingError,
     gym.error.Error,
     ModuleNotFoundError,
 )

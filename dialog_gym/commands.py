@@ -69,12 +69,14 @@ def run(words: Sequence[str]) -> None:
 
 
 def envs(json: bool = False) -> None:
-    """List the environments.
+    """List the environments; with --json, the scripted policies of each too, for `evaluate` and `collect`.
 
     Args:
         json: Print JSON.
     """
     rows = [_env_row(spec) for spec in _dialogue_specs()]
+    if json:
+        rows = [{**row, "policies": _policy_names(row["environment"])} for row in rows]
     show_rows(rows, json)
 
 
@@ -125,7 +127,8 @@ def train(agent: AgentName) -> None:
     The same command started again goes on from the last checkpoint of its run folder. Beside the agent's
     own settings, --set KEY=VALUE gives the environment an argument, for instance --set side=seller. --lm SPEC
     names the language model that speaks (for instance hf:NAME or openai:MODEL@URL?prefix=NAME), and --partner SPEC
-    the one that it talks to; they are arguments of the environment too.
+    the one that it talks to; they are arguments of the environment too, and so are --reward and --cost: a name
+    (Success) or module:name.
 
     Args:
         agent: The agent; `dialog-gym agents` lists them.
@@ -139,7 +142,7 @@ def train_agent(name: str, words: Sequence[str]) -> None:
 
     spec = agent_spec(name)
     own = {setting.name for setting in fields(spec.args)}
-    words = _with_env(words, [flag for flag in ("--lm", "--partner") if flag[2:] not in own])
+    words = _with_env(words, [flag for flag in ("--lm", "--partner", "--reward", "--cost") if flag[2:] not in own])
     spec.train(parse(spec.args, words, prog=f"dialog-gym train {name}"))
 
 
@@ -152,6 +155,8 @@ def evaluate(
     lm: str | None = None,
     partner: str | None = None,
     settings: Settings = (),
+    reward: str | None = None,
+    cost: str | None = None,
     raw: bool = False,
     judge: str | None = None,
     rubric: str = "goal",
@@ -166,7 +171,7 @@ def evaluate(
 
     Args:
         policy: A run folder or a saved agent, or oracle, lm, lm-sampled, random, constant, or a scripted policy of
-            the environment, for instance infers.
+            the environment, for instance infers; `dialog-gym envs --json` lists them.
         env: Environment; a run knows its own.
         episodes: Number of dialogues.
         seed: Seed of the first; the others follow.
@@ -174,6 +179,8 @@ def evaluate(
         lm: Language model that speaks; default: that of the environment or the run, else tiny.
         partner: Language model to talk to instead of the scripted partner; there is no normalised score then.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
+        reward: What is earned instead, by name: Success, or module:name of your own; the task's is still reported.
+        cost: What is constrained instead, named likewise.
         raw: Leave out the normalised score, and the time it takes.
         judge: Language model that scores the dialogues too, for instance openai:MODEL@URL?cache=FILE.
         rubric: What it judges: goal, helpfulness, harmlessness or sotopia.
@@ -182,6 +189,7 @@ def evaluate(
     """
     from dialog_gym import baselines
 
+    need_folder(policy)
     folder = Path(policy)
     known = policy in baselines.POLICIES or not folder.is_dir()
     if env is None and known and policy not in baselines.POLICIES:
@@ -189,7 +197,8 @@ def evaluate(
     told = {} if known else told_by_run(folder)
     env_id = env_name(env or told.get("env") or _no_env(policy))
     speaks = lm if _acts_by_vectors(env_id) else None  # in a text environment the policy speaks, not the environment
-    kwargs = with_models({**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=speaks, partner=partner)
+    own = {**told.get("env_kwargs", {}), **parse_settings(settings)}
+    kwargs = with_models(own, lm=speaks, partner=partner, reward=reward, cost=cost)
     if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
     if policy == "oracle" and "partner" in kwargs:
@@ -208,10 +217,13 @@ def evaluate(
     judged = None if examiner is None else judge_episodes(examiner, result.episodes)
     if out is not None:
         _write_episodes(out, result, judged)
+    costs = cost_json(result, trial)
     if json:
-        print_json(result.to_json() if judged is None else {**result.to_json(), "judge": judged.to_json()})
+        judge_told = {} if judged is None else {"judge": judged.to_json()}
+        print_json({**result.to_json(), **costs, **judge_told})
     else:
-        show_rows([score_row(result)], False)
+        told_of_costs = {name: "none" if value is None else f"{value:.3f}" for name, value in costs.items()}
+        show_rows([{**score_row(result), **told_of_costs}], False)
         if no_scale:
             Console(highlight=False).print(f"There is no normalised score: {no_scale}.", markup=False)
         if judged is not None:
@@ -244,7 +256,7 @@ def fit(
     Args:
         what: What to fit.
         kind: Kind of map.
-        lm: Language model: tiny, tiny-steerable, hf:NAME_OR_PATH or a folder.
+        lm: Language model: tiny, tiny-bargain, hf:NAME_OR_PATH or a folder.
         out: Folder for map and report, default runs/prefix-KIND.
         env: Environment whose self-play the map learns from.
         settings: Argument of the environment, for instance side=seller.
@@ -375,6 +387,25 @@ def score_row(result: Evaluation) -> dict[str, Any]:
     }
 
 
+def cost_json(result: Evaluation, trial: Trial) -> dict[str, float | None]:
+    """Return the mean cost of an episode and the budget, None where there is none; nothing where nothing costs."""
+    from dialog_gym.baselines import text_rows
+
+    task = text_rows(trial.venv).task
+    return {} if task.cost is None else {"cost": result.cost, "budget": task.budget}
+
+
+def need_folder(policy: str) -> None:
+    """Refuse a policy that looks like a path where no folder is.
+
+    Raises:
+        ValueError: It does.
+    """
+    if len(Path(policy).parts) > 1 and not Path(policy).is_dir():
+        found = "it is a file" if Path(policy).exists() else "there is no such folder"
+        raise ValueError(f"{policy!r} looks like the folder of a run or of a saved agent, but {found}")
+
+
 def _scale(trial: Trial) -> tuple[dict[str, float], str]:
     """Return what the 0 and the 1 of the normalised score earn, or why nobody knows."""
     from dialog_gym import baselines
@@ -392,7 +423,7 @@ def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> Non
 
 
 def with_models(kwargs: dict[str, Any], **models: str | None) -> dict[str, Any]:
-    """Return arguments of an environment with those models that are named."""
+    """Return arguments of an environment with those models, rewards and costs that are named."""
     return {**kwargs, **{name: spec for name, spec in models.items() if spec is not None}}
 
 
@@ -462,6 +493,19 @@ def _env_row(spec: EnvSpec) -> dict[str, Any]:
         "actions": "vectors" if _acts_by_vectors(spec.id) else "text",
         "summary": first_line.partition(": ")[2],
     }
+
+
+def _policy_names(env_id: str) -> list[str]:
+    """Return the scripted policies of a world, which need no agent; none where arguments are needed to make it."""
+    from dialog_gym.env import load_task
+    from dialog_gym.world import World
+
+    settings = dict(gym.spec(env_id).kwargs)
+    try:
+        task = load_task(settings.pop("task"), settings)
+    except TypeError:
+        return []
+    return sorted(task.policies()) if isinstance(task, World) else []
 
 
 def _next_line(console: Console) -> str | None:

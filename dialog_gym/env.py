@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dialog_gym.dialogue import Dialogue, Draws, Scenario, Turn, turn_line
-from dialog_gym.errors import DialogueOverError, unknown
+from dialog_gym.errors import DialogueOverError, SettingError, unknown
 from dialog_gym.render import as_text, show
 from dialog_gym.rewards.base import checked, finite
 from dialog_gym.spaces import Utterance
@@ -456,12 +456,12 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
     the same without a model.
 
     Raises:
-        TypeError: The task has no setting of a name in ``settings``; the message names the nearest.
+        SettingError: The task has no setting of a name in ``settings``; the message names the nearest.
     """
     module, _, name = task.partition(":")
     own = {key: value for key, value in settings.items() if key not in _COMMON_SETTINGS}
     make = getattr(importlib.import_module(module), name)
-    _need_known(make, own)
+    need_settings(make, own)
     made: Task = make(**own)
     if any(key in settings for key in ("partner", "partner_temperature", "partner_tokens")):
         from dialog_gym.partner import played_by_model
@@ -480,17 +480,23 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
     return made
 
 
-def _need_known(make: Callable[..., Task], own: Mapping[str, Any]) -> None:
+def need_settings(make: Callable[..., Task], own: Mapping[str, Any], *more: str) -> None:
     """Refuse settings that ``make`` does not take.
 
+    Args:
+        make: Class of a task, or a function that makes one. One that takes any settings refuses none; it may call
+            this with what it passes them on to.
+        own: Settings by name.
+        more: Names that the message tells as known too.
+
     Raises:
-        TypeError: There is one.
+        SettingError: There is one.
     """
     parameters = inspect.signature(make).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for name in own.keys() - parameters.keys():
-        raise TypeError(unknown("setting", name, {*parameters, *_COMMON_SETTINGS}).args[0])
+        raise SettingError(unknown("setting", name, {*parameters, *more, *_COMMON_SETTINGS}).args[0])
 
 
 _COMMON_SETTINGS = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric", "reward", "cost")

@@ -30,6 +30,10 @@ class LanguageModelError(RuntimeError):
         self.prompt = prompt
 
 
+class SettingError(TypeError):
+    """An environment was given a setting that it does not have; the message names the nearest."""
+
+
 class UnsupportedError(ValueError):
     """A language model was asked for what its backend cannot do; the message says which backend can."""
 

@@ -161,6 +161,11 @@ class Evaluation:
         return float(np.mean([episode.dialogue.success for episode in self.episodes]))
 
     @property
+    def cost(self) -> float:
+        """Mean cost of an episode: the sum of its costs, undiscounted."""
+        return float(np.mean([sum(episode.costs) for episode in self.episodes]))
+
+    @property
     def turns(self) -> float:
         """Mean number of agent turns."""
         return float(np.mean([episode.dialogue.turn for episode in self.episodes]))

@@ -43,6 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
+from dialog_gym.env import need_settings
 from dialog_gym.envs import red_team_language as language
 from dialog_gym.envs import red_team_rules as rules
 from dialog_gym.envs.red_team_language import ASKED, KIND_OF, POOL, Act, understand
@@ -291,9 +292,11 @@ def red_team(behaviours: str | None = None, **settings: Any) -> RedTeam | RedTea
         settings: Arguments of the one or the other.
     """
     if behaviours is None:
+        need_settings(RedTeam, settings, "behaviours")
         return RedTeam(**settings)
     from dialog_gym.envs.red_team_behaviours import RedTeamBehaviours
 
+    need_settings(RedTeamBehaviours, settings, "behaviours")
     return RedTeamBehaviours(behaviours, **settings)
 
 

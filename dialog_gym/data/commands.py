@@ -17,6 +17,7 @@ from dialog_gym.commands import (
     PolicyName,
     Settings,
     env_name,
+    need_folder,
     parse_settings,
     print_json,
     show_rows,
@@ -49,7 +50,7 @@ def collect(
     Args:
         env: Environment, text or prefix.
         policy: A run folder or a saved agent; oracle, lm, lm-sampled, random or constant; or a scripted policy of the
-            environment, for instance infers.
+            environment, for instance infers; `dialog-gym envs --json` lists them.
         out: The data set; episodes of several policies and environments may lie in one.
         episodes: How many there are to be of this policy.
         seed: Seed of the first; the others follow. Evaluations take those from 1000000 on.
@@ -61,6 +62,7 @@ def collect(
     """
     from dialog_gym.data.collect import collect as collect_episodes
 
+    need_folder(policy)
     env_id = env_name(env)
     told = told_by_run(Path(policy)) if Path(policy).is_dir() else {}
     steers = _acts_by_vectors(env_id)
@@ -88,6 +90,8 @@ def branch(
     rows: int = 32,
     lm: str | None = None,
     partner: str | None = None,
+    reward: str | None = None,
+    cost: str | None = None,
     judge: str | None = None,
     rubric: str = "goal",
     settings: Settings = (),
@@ -112,6 +116,8 @@ def branch(
         rows: Dialogues in parallel; no influence on what is written.
         lm: Language model that speaks.
         partner: Language model to talk to instead of the scripted partner.
+        reward: What is earned instead, by name: Success, or module:name of your own.
+        cost: What is constrained instead, named likewise.
         judge: Language model that rewards every turn instead of the environment, for instance openai:MODEL@URL.
         rubric: What it judges: goal, helpfulness, harmlessness or sotopia.
         settings: Argument of the environment, for instance side=seller.
@@ -120,13 +126,15 @@ def branch(
     from dialog_gym.data.rank import Options, collect_rankings
     from dialog_gym.rewards.judge import Judge
 
+    need_folder(reach)
     env_id = env_name(env)
     told = told_by_run(Path(reach)) if Path(reach).is_dir() else {}
     own = lm if _acts_by_vectors(env_id) else None
-    kwargs = with_models({**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=own, partner=partner)
+    given = {**told.get("env_kwargs", {}), **parse_settings(settings)}
+    kwargs = with_models(given, lm=own, partner=partner, reward=reward, cost=cost)
     options = Options(env_id, kwargs, reach, per_episode, candidates, k, by, plays, lm or "tiny", temperature)
-    reward = None if judge is None else Judge(judge, rubric)
-    _tell(collect_rankings(options, episodes, out, seed=seed, rows=rows, reward=reward, progress=True), json)
+    judged = None if judge is None else Judge(judge, rubric)
+    _tell(collect_rankings(options, episodes, out, seed=seed, rows=rows, reward=judged, progress=True), json)
 
 
 def data(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from dialog_gym.benchmarks.data_kills import kill_writers
 from dialog_gym.data import DatasetError, Episodes, Ranking, Rankings, content_hash, load
 from dialog_gym.data import store as store_module
+from dialog_gym.data.columns import row_line
 from dialog_gym.dialogue import Dialogue, Scenario
 from tests.data.rows import episodes, rankings, row, same
 
@@ -98,7 +99,7 @@ class TestHash:
         line, told = store_module._plain((tmp_path / "journal-000000.jsonl").read_bytes())
         digest = store_module.chain(store_module.chain("", [b"dialog_gym data 1 episodes"]), [line])
         assert found.content_hash == told == digest
-        assert line == store_module.row_line(Episodes.encode(row(0)))
+        assert line == row_line(Episodes.encode(row(0)))
         assert len(digest) == 32
 
     def test_of_a_file(self, tmp_path):
