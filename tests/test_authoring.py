@@ -132,6 +132,8 @@ def test_check_tells_what_is_wrong_and_exits_with_1(here, capsys):
     assert capsys.readouterr().out.count("nan") == 1
     assert run("check", "broken_too:fine") == 0
     assert "8 checks" not in capsys.readouterr().out
+    assert run("check", "Bargain-v0", "--set", "reward=broken_too:mood") == 1
+    assert re.search("^takes a step .*reward 'mood'.*\n\n1 of 2 checks failed", capsys.readouterr().out, re.MULTILINE)
     assert run("check", "Bargain-v0", "--set", "reward=broken_too:mixed") == 0
     assert "promised" not in capsys.readouterr().out
     assert run("check", "dialog_gym.envs.bargain:Bargain", "--set", "side=seller") == 0

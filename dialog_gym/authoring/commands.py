@@ -113,6 +113,7 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
 
     from dialog_gym.authoring.modules import user_object
     from dialog_gym.checks import env_findings, reward_findings, task_findings
+    from dialog_gym.checks.env_id import FIRST
     from dialog_gym.commands import env_name, text_id
     from dialog_gym.env import load_task
     from dialog_gym.rewards.base import Reward
@@ -130,7 +131,7 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
         raise ValueError(f"expected a Task or a Reward to check, got {what}, a {type(made).__mro__[-2].__name__}")
     env_id = text_id(env_name(what))
     found = env_findings(env_id, **kwargs)
-    if found[0].ok:
+    if len(found) > len(FIRST):
         settings = {**gym.spec(env_id.rpartition(":")[2]).kwargs, **kwargs}
         found += task_findings(load_task(settings.pop("task"), settings))
     return found

@@ -36,7 +36,7 @@ def env_findings(env_id: str, **kwargs: Any) -> list[Finding]:
         env_id: As in ``check_env_id``.
         kwargs: Arguments of the environment.
     """
-    return findings(_FIRST, _THEN, Made(env_id, kwargs))
+    return findings(FIRST, _THEN, Made(env_id, kwargs))
 
 
 class Made(NamedTuple):
@@ -65,6 +65,12 @@ class Made(NamedTuple):
 
 def _is_made(made: Made) -> None:
     made.one()
+
+
+def _takes_a_step(made: Made) -> None:
+    env = made.one()
+    env.reset(seed=SEED)
+    env.step("hello"[: env.task.max_chars])
 
 
 def _gymnasium(made: Made) -> None:
@@ -141,7 +147,8 @@ def _autoreset(made: Made) -> None:
     need(ended.any(), "no dialogue ended within max_turns")
 
 
-_FIRST: list[Check[Made]] = [("is made", _is_made)]
+FIRST: list[Check[Made]] = [("is made", _is_made), ("takes a step", _takes_a_step)]
+"""Where one of these fails, nothing else is looked at."""
 _THEN: list[Check[Made]] = [
     ("Gymnasium's check_env", _gymnasium),
     ("reset repeats", _same_again),
