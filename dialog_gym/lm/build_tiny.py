@@ -304,7 +304,9 @@ def build_steerable(args: Args, world: str) -> dict[str, Any]:
     args = replace(args, steer_epochs=args.steer_epochs or CORPORA[world].passes)
     played = self_play(tasks, args.dialogues or CORPORA[world].own, args.seed)
     model, tokenizer = plain_model(args, played)
-    model.half().float()  # tuning begins from what a saved model would be
+    with torch.no_grad():  # tuning begins from what a saved model would be
+        for weight in model.parameters():
+            weight.copy_(weight.half())
     heavy = cast(list[int], tokenizer.convert_tokens_to_ids([f" {token}" for token in world_tokens(tasks)]))
     steer, encoder = train_steer(args, model, encode(played, tokenizer, layout), layout, heavy)
     folder = args.out / f"tiny-{world}"
