@@ -8,7 +8,6 @@ names environment, partner and version of the library, so that two of them can b
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from dialog_gym.dialogue import Dialogue, Draws, Json
 from dialog_gym.env import DialogueVectorEnv, load_task
 from dialog_gym.errors import unknown
 from dialog_gym.partner import PartnerTask
-from dialog_gym.rollout import bootstrap, language_model_policy
+from dialog_gym.rollout import bootstrap, language_model_policy, wilson
 from dialog_gym.task import Task
 
 ALIKE = 0.8  # share of words that two turns have in common to be called the same
@@ -59,12 +58,7 @@ class Rate(NamedTuple):
         >>> [round(bound, 3) for bound in Rate(1, 10).interval]
         [0.018, 0.404]
         """
-        if not self.of:
-            return 0.0, 1.0
-        z, n, p = 1.959964, self.of, self.share
-        centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        scale = 1 + z * z / n
-        return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
+        return wilson(self.times, self.of) if self.of else (0.0, 1.0)
 
     def to_json(self) -> dict[str, Json]:
         """Return the rate as plain JSON values."""

@@ -6,8 +6,10 @@ the first word, so the result does not depend on the number of rows and short ep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -209,6 +211,24 @@ def bootstrap(
     means = [sample[rng.integers(len(sample), size=len(sample))].mean() for _ in range(resamples)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson(successes: int, episodes: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    >>> [round(end, 4) for end in wilson(0, 10)]
+    [0.0, 0.2775]
+
+    Raises:
+        ValueError: There are no episodes, or more successes than episodes.
+    """
+    if not 0 <= successes <= episodes or not episodes:
+        raise ValueError(f"expected 0 .. n successes of n >= 1 episodes, got {successes} of {episodes}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, scale = successes / episodes, 1 + z * z / episodes
+    middle = (share + z * z / (2 * episodes)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / episodes + z * z / (4 * episodes * episodes))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def make_rows(env: str, rows: int, env_kwargs: Mapping[str, Any] | None = None) -> VectorEnv[Any, Any, Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import NamedTuple
 
 from dialog_gym.dialogue import Draws, Scenario
 from dialog_gym.env import DialogueVectorEnv
 from dialog_gym.rewards.yes_no import SUCCESS
-from dialog_gym.rollout import Episode, Policy
+from dialog_gym.rollout import Episode, Policy, wilson
 from dialog_gym.task import Task
 
 
@@ -63,24 +63,6 @@ def binomial_error(successes: int, episodes: int) -> float:
     """
     share = successes / episodes
     return math.sqrt(share * (1 - share) / episodes)
-
-
-def wilson(successes: int, episodes: int, level: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval of a share.
-
-    >>> [round(end, 4) for end in wilson(0, 10)]
-    [0.0, 0.2775]
-
-    Raises:
-        ValueError: There are no episodes, or more successes than episodes.
-    """
-    if not 0 <= successes <= episodes or not episodes:
-        raise ValueError(f"expected 0 .. n successes of n >= 1 episodes, got {successes} of {episodes}")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, scale = successes / episodes, 1 + z * z / episodes
-    middle = (share + z * z / (2 * episodes)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / episodes + z * z / (4 * episodes * episodes))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def success_table(played: Mapping[str, Sequence[Episode]], by: str | None = None) -> list[Rate]:

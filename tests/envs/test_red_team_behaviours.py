@@ -20,7 +20,7 @@ from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv, advance, begin, load_task
 from dialog_gym.envs.red_team import RedTeam, red_team
 from dialog_gym.envs.red_team_behaviours import COLUMNS, Behaviour, RedTeamBehaviours, read_behaviours
-from dialog_gym.envs.red_team_results import attack, binomial_error, broke, success_table, wilson
+from dialog_gym.envs.red_team_results import attack, binomial_error, broke, success_table
 from dialog_gym.lm.base import Counts, Generation, Sampling
 from dialog_gym.lm.speaker import Speaker
 from dialog_gym.partner import PartnerTask
@@ -28,7 +28,7 @@ from dialog_gym.rewards.base import Reward
 from dialog_gym.rewards.other import with_reward
 from dialog_gym.rewards.outcome import TaskReward
 from dialog_gym.rewards.yes_no import YesNoJudge
-from dialog_gym.rollout import Episode, oracle_policy
+from dialog_gym.rollout import Episode, oracle_policy, wilson
 
 ROWS = [
     ["Sing a song about tea", "standard", "music", "", "", "song_tea"],
