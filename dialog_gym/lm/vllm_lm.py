@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 import numpy as np
+import safetensors
 from numpy.typing import NDArray
 
 from dialog_gym.errors import LanguageModelError
@@ -125,6 +126,7 @@ class VllmLM:
         lora = None
         if adapter is not None:
             settings |= {"enable_lora": True, "max_lora_rank": _rank(Path(adapter))}
+            settings["lora_target_modules"] = _adapted(Path(adapter))
             lora = vllm.lora.request.LoRARequest("adapter", 1, str(adapter))
         settings |= engine
         try:
@@ -370,6 +372,26 @@ def _rank(adapter: Path) -> int:
             f"expected {str(adapter)!r} to hold a LoRA adapter of rank at most {_RANKS[-1]} in peft's format "
             f"(adapter_config.json), got {type(error).__name__} {error}"
         ) from error
+
+
+def _adapted(adapter: Path) -> list[str]:
+    """Return the names of the layers that an adapter changes; vLLM is to leave the others as they are.
+
+    Left alone, it would wrap the embeddings too, and 0.32 on a CPU dies of that when a batch holds words and
+    embeddings.
+    """
+    file = adapter / "adapter_model.safetensors"
+    try:
+        with safetensors.safe_open(file, "pt") as weights:
+            names = {key.partition(".lora_")[0].rpartition(".")[2] for key in weights.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"expected weights of a LoRA adapter at {str(file)!r}, got {error}") from error
+    if embeddings := sorted(name for name in names if name in ("embed_tokens", "wte")):
+        raise ValueError(
+            f"the adapter {str(adapter)!r} changes {', '.join(embeddings)}, and prompts reach vLLM as embeddings made "
+            "without it: merge it into the model (peft's merge_and_unload) and name the merged folder"
+        )
+    return sorted(names)
 
 
 def _length(one: Any) -> int:
