@@ -168,6 +168,23 @@ class TestStateOfTheRows:
                 assert list(one[4]["dialogue"]) == list(other[4]["dialogue"])
                 observations = one[0]
 
+    def test_one_dialogue_saved_goes_on_bit_for_bit(self):
+        env, resumed = gym.make(PREFIX_ID), gym.make(PREFIX_ID)
+        observation, _ = env.reset(seed=3)
+        for act in actions(6, 1, 7)[:, 0]:
+            saved = json.loads(json.dumps(env.unwrapped.get_state()))  # type: ignore[attr-defined]
+            shown, info = resumed.unwrapped.set_state(saved)  # type: ignore[attr-defined]
+            assert np.array_equal(shown, observation)
+            one, other = env.step(act), resumed.unwrapped.step(act)
+            assert np.array_equal(one[0], other[0])
+            assert one[1:4] == other[1:4]
+            assert one[4]["dialogue"] == other[4]["dialogue"]
+            observation = one[0]
+            if one[2] or one[3]:
+                observation, info = env.reset()
+                shown, again = resumed.unwrapped.reset()
+                assert info["dialogue"] == again["dialogue"]
+
     def test_saving_changes_nothing_but_rounding(self):
         envs, saved = rows_of(2, autoreset_mode="disabled"), rows_of(2, autoreset_mode="disabled")
         envs.reset(seed=1)

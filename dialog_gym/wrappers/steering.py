@@ -115,6 +115,7 @@ class PrefixEnv(gym.Env[Floats, Floats]):
         self.action_space = env.action_space
         self.observation_space = env.observation_space
         self.render_mode = env.render_mode
+        self._seen: Floats = np.zeros(env.speaker.state_size, np.float32)
 
     @property
     def task(self) -> Any:
@@ -139,11 +140,25 @@ class PrefixEnv(gym.Env[Floats, Floats]):
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Floats, Info]:
         """Begin a new dialogue; ``options`` as in ``DialogueEnv``."""
-        return self.env.reset(seed=seed, options=options)
+        self._seen, info = self.env.reset(seed=seed, options=options)
+        return self._seen.copy(), info
 
     def step(self, action: Floats) -> tuple[Floats, Any, bool, bool, Info]:
         """Say what ``action`` makes the model say, and hear the answer."""
-        return self.env.step(action)
+        self._seen, *rest = self.env.step(action)
+        return self._seen.copy(), *rest
+
+    def get_state(self) -> Info:
+        """Return all that determines how this environment goes on; drops the model's caches, as for many rows."""
+        self.env.speaker.forget()
+        return {"env": _text_env(self.env).get_state(), "seen": self._seen.tolist()}
+
+    def set_state(self, state: Info) -> tuple[Floats, Info]:
+        """Continue from what ``get_state`` returned."""
+        self.env.speaker.forget()
+        _, info = _text_env(self.env).set_state(state["env"])
+        self._seen = np.array(state["seen"], np.float32)
+        return self._seen.copy(), info
 
     def render(self) -> Any:
         """Render the dialogue."""
