@@ -1,4 +1,4 @@
-"""CaSiNo (Chawla et al. 2021, arXiv:2103.15721): campsite neighbours divide three packages each of food, water, firewood.
+"""CaSiNo (Chawla et al. 2021, arXiv:2103.15721): two campers divide three packages each of food, water, firewood.
 
 JSON: ``[{"dialogue_id", "chat_logs": [{"text", "task_data", "id"}], "participant_info": {agent: {"value2issue",
 "value2reason", "outcomes": {"points_scored", "satisfaction", "opponent_likeness"}, ...}}, "annotations"}]``.

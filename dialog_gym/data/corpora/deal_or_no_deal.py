@@ -1,4 +1,4 @@
-"""Deal or No Deal (Lewis et al. 2017, arXiv:1706.05125): two people divide books, hats and balls, each with own values.
+"""Deal or No Deal (Lewis et al. 2017, arXiv:1706.05125): two people divide books, hats and balls.
 
 The published files have a line per side, so most dialogues stand twice; the lines of a pair follow each other and are
 read as one dialogue. Where the two selections contradicted each other one line alone may be there; nothing is missing
@@ -208,7 +208,7 @@ def scenario(counts: Sequence[int], values: Mapping[str, Sequence[int]], **hidde
     """Return the scenario in which ``counts`` books, hats and balls are divided by roles with these ``values``."""
     public = (
         f"Divide {_listed(counts)} between you. Talk first; then each of you alone chooses what to take "
-        "('<select> book=1 hat=0 ball=2', or '<select> none'). If the choices do not fit together, nobody gets anything."
+        "('<select> book=1 hat=0 ball=2', or '<select> none'). If the choices do not fit, nobody gets anything."
     )
     private = {
         role: "To you " + ", ".join(f"a {item} is worth {v}" for item, v in zip(ITEMS, own, strict=True)) + "."
