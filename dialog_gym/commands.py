@@ -42,6 +42,10 @@ def run(words: Sequence[str]) -> None:
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
         return train_agent(words[1], words[2:])
+    if words[:2] == ["fit", "speaker"]:
+        from dialog_gym.lm.speaker_command import run as fit_speaker
+
+        return fit_speaker(list(words[2:]))
     commands: dict[str, Callable[..., None]] = {
         "envs": envs,
         "agents": agents,
@@ -248,7 +252,9 @@ def fit(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Fit a prefix map to a language model, and report how much an action changes what is said.
+    """Fit a prefix map to a language model; `dialog-gym fit speaker --help`: train a language model on a corpus.
+
+    The report tells how much an action changes what is said.
 
     pca is computed from the embeddings. clone trains a map on the frozen model's own replies. steer tunes a
     copy of the model together with the map on what the dialogues say.

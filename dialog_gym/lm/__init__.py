@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from dialog_gym.lm.base import Generation, LanguageModel, Messages, Sampling, require
+from dialog_gym.lm.speaker_cache import built_speaker
 from dialog_gym.lm.spec import EMBEDDED, Spec, arguments, parse
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def load(spec: str, *, dtype: str = "float32", device: str | None = None) -> Lan
     ===================== =====================================================================================
     ``tiny``              the small model that ships with the package; ``tiny-bargain``, ``tiny-chat``, ... know one
                           world each, and take prefixes better
+    ``speaker:NAME``      a small model that ``dialog-gym fit speaker`` has built into the user's cache
     ``hf:NAME_OR_PATH``   any causal model, through transformers; the path of a folder alone means the same
     ``vllm:NAME_OR_PATH`` the same through vLLM, in this process
     ``openai:MODEL@URL``  a model behind any OpenAI-compatible server; URL is the base, with ``/v1``
@@ -96,8 +98,14 @@ def _load(text: str, spec: Spec, dtype: str, device: str | None) -> LanguageMode
         make = _backend(text, "transformers_lm", "TransformersLM", "torch").from_pretrained
     options = {"dtype": dtype, "name": text, **({} if device is None else {"device": device})}
     options.update(arguments(make, spec.options, ("name_or_path", "name")))
-    made: LanguageModel = make(_embedded(spec.name) if spec.name in EMBEDDED else spec.name, **options)
+    made: LanguageModel = make(_folder(spec), **options)
     return made
+
+
+def _folder(spec: Spec) -> Path | str:
+    if spec.backend == "speaker":
+        return built_speaker(spec.name)
+    return _embedded(spec.name) if spec.name in EMBEDDED else spec.name
 
 
 def _backend(text: str, module: str, name: str, extra: str) -> Any:

@@ -23,7 +23,7 @@ import tyro
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.base import Sampling
@@ -31,8 +31,6 @@ from dialog_gym.lm.prefix import SteerMap
 from dialog_gym.lm.state_map import StateMap
 from dialog_gym.lm.tiny_corpus import (
     CORPORA,
-    END,
-    PAD,
     Chat,
     Layout,
     Played,
@@ -45,7 +43,7 @@ from dialog_gym.lm.tiny_corpus import (
     train_tokenizer,
 )
 from dialog_gym.lm.tiny_steer import ReplyEncoder, train_steer
-from dialog_gym.lm.tiny_training import batches, cosine, step
+from dialog_gym.lm.tiny_training import batches, cosine, new_llama, step
 from dialog_gym.lm.transformers_lm import TransformersLM
 from dialog_gym.world import World
 
@@ -100,26 +98,6 @@ class Args:
     """Hidden units of the prefix map, 0 for a linear one."""
     stages: tuple[str, ...] = ("plain", "steer")
     """What to build: "plain" is ``tiny``, "steer" the models of the worlds."""
-
-
-def new_model(args: Args, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return an untrained Llama."""
-    end, pad = (cast(int, tokenizer.convert_tokens_to_ids(token)) for token in (END, PAD))
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=args.width,
-        intermediate_size=8 * args.width // 3,
-        num_hidden_layers=args.layers,
-        num_attention_heads=args.heads,
-        num_key_value_heads=args.heads,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=end,
-        pad_token_id=pad,
-    )
-    torch.manual_seed(args.seed)
-    return LlamaForCausalLM(config)
 
 
 def train_plain(args: Args, model: LlamaForCausalLM, chats: Sequence[Chat]) -> None:
@@ -331,7 +309,7 @@ def plain_model(args: Args, played: Played) -> tuple[LlamaForCausalLM, PreTraine
     tasks = list({id(task): task for task, _ in played}.values())
     texts = (chat_text(task.messages(d, role)) for task, d in played for role in d.roles)
     tokenizer = train_tokenizer(texts, world_tokens(tasks), args.vocabulary)
-    model = new_model(args, tokenizer)
+    model = new_llama(tokenizer, args.width, args.layers, args.heads, seed=args.seed)
     train_plain(args, model, encode(played, tokenizer, Layout.of(tasks)))
     return model, tokenizer
 

@@ -30,7 +30,7 @@ def load_pretrained(
         raise ValueError(f"dtype must be float32, bfloat16, float16 or auto, got {dtype!r}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
-        with _no_bar() if Path(name_or_path).is_dir() else nullcontext():
+        with no_bar() if Path(name_or_path).is_dir() else nullcontext():
             model: Any = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=dtype)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -60,8 +60,8 @@ def _adapted(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
 
 
 @contextmanager
-def _no_bar() -> Iterator[None]:
-    """Keep the progress bar over the tensors of a file off the screen."""
+def no_bar() -> Iterator[None]:
+    """Keep the progress bars over the tensors of files off the screen."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -17,7 +17,10 @@ from urllib.parse import unquote, urlsplit
 EMBEDDED = ("tiny", "tiny-advice", "tiny-bargain", "tiny-chat", "tiny-redteam", "tiny-social")
 """Models that ship with the package: the plain one, and the one tuned together with its prefix map."""
 
-FORMS = "'tiny', 'tiny-bargain', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', 'openai:MODEL@URL' or the path of a folder"
+FORMS = (
+    "'tiny', 'tiny-bargain', 'speaker:NAME', 'hf:NAME_OR_PATH', 'vllm:NAME_OR_PATH', 'openai:MODEL@URL' or the path "
+    "of a folder"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class Spec:
     """One model, named.
 
     Attributes:
-        backend: ``"tiny"`` (a model of the package), ``"hf"``, ``"vllm"`` or ``"openai"``.
+        backend: ``"tiny"`` (a model of the package), ``"speaker"`` (one that was built into the cache), ``"hf"``,
+            ``"vllm"`` or ``"openai"``.
         name: Name or folder of the model; without its URL.
         url: Where an ``openai`` server answers, else ``""``.
         options: What stands behind ``?``, values as text.
@@ -50,7 +54,7 @@ def parse(text: str) -> Spec:
         ValueError: It has no such form. The message shows no password.
     """
     backend, colon, rest = text.partition(":")
-    if not colon or backend not in ("hf", "vllm", "openai"):
+    if not colon or backend not in ("speaker", "hf", "vllm", "openai"):
         backend, rest = "", text
     name, options = (rest, {}) if not rest or Path(rest).exists() else _split_options(rest, text)
     if backend == "openai":

@@ -5,7 +5,7 @@ For ``dialog_gym.lm.build_tiny``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -158,8 +158,17 @@ def chat_text(messages: Sequence[dict[str, str]]) -> str:
     return "".join(f"<|{m['role']}|> {m['content']}{end.get(m['role'], '')}" for m in messages)
 
 
-def train_tokenizer(texts: Iterator[str], world_tokens: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE; each world token (with its leading space) is one token from the start."""
+def train_tokenizer(
+    texts: Iterable[str], world_tokens: Sequence[str], vocabulary: int, context: int = 512
+) -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE; each world token (with its leading space) is one token from the start.
+
+    Args:
+        texts: What it learns from, in the notation of ``TEMPLATE``.
+        world_tokens: Tokens of a task's own.
+        vocabulary: Most tokens, those of the task included.
+        context: Longest text of a model that uses it, in tokens.
+    """
     tokenizer = Tokenizer(models.BPE())
     pattern = r" ?[\p{L}']+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -184,7 +193,7 @@ def train_tokenizer(texts: Iterator[str], world_tokens: Sequence[str], vocabular
         eos_token=END,
         additional_special_tokens=[SYSTEM, USER, ASSISTANT],
         clean_up_tokenization_spaces=False,
-        model_max_length=512,
+        model_max_length=context,
     )
     fast.chat_template = TEMPLATE
     return fast
@@ -206,19 +215,24 @@ def encode_chat(
     ids = tokenizer(chat_text(task.messages(dialogue, role)), add_special_tokens=False)["input_ids"]
     if role != dialogue.roles[0]:
         return Chat(task.world, ids, [], np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
-    opens, ends = (tokenizer.convert_tokens_to_ids(token) for token in (ASSISTANT, END))
-    starts = [place + 1 for place, token in enumerate(ids) if token == opens]
-    stops = [place + 1 for place, token in enumerate(ids) if token == ends]
     texts = dialogue.texts(role)
     told = [task.attributes(before, role, said) for before, said in zip(befores(dialogue), texts, strict=True)]
     known = [task.facts(before) for before in befores(dialogue)]
     return Chat(
         task.world,
         ids,
-        list(zip(starts, stops, strict=True)),
+        reply_spans(ids, tokenizer),
         _placed(told, layout.attributes, task.world),
         _placed(known, layout.facts, task.world),
     )
+
+
+def reply_spans(ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int]]:
+    """Return where the assistant's messages stand in a chat: first token, and the one after the end of turn."""
+    opens, ends = (tokenizer.convert_tokens_to_ids(token) for token in (ASSISTANT, END))
+    starts = [place + 1 for place, token in enumerate(ids) if token == opens]
+    stops = [place + 1 for place, token in enumerate(ids) if token == ends]
+    return list(zip(starts, stops, strict=True))
 
 
 def befores(whole: Dialogue) -> list[Dialogue]:

@@ -6,13 +6,13 @@ prefix right before the reply, and the model must say the reply. The words are l
 code is meaning. Beside it, a linear reading of the state before the reply must tell the facts known by then (the
 limit, the prices named, how probable each type of partner is), so that a planner finds them there. Every world has
 codes of its own kind; the context tells the model which is meant.
-For ``dialog_gym.lm.build_tiny``; the encoder and the reading are used in training only.
+For ``dialog_gym.lm.build_tiny`` and ``speaker_build``; the encoder and the reading are used in training only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,8 +25,53 @@ from dialog_gym.lm.prefix import SteerMap
 from dialog_gym.lm.tiny_corpus import Chat, Layout, padded
 from dialog_gym.lm.tiny_training import batches, cosine, step
 
-if TYPE_CHECKING:
-    from dialog_gym.lm.build_tiny import Args
+
+class Settings(Protocol):
+    """How a model is tuned together with its map: the part of ``build_tiny.Args`` that says so."""
+
+    @property
+    def seed(self) -> int:
+        """All randomness."""
+
+    @property
+    def action_size(self) -> int:
+        """Coordinates of an action."""
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens of a prefix."""
+
+    @property
+    def map_hidden(self) -> int:
+        """Hidden units of the map, 0 for a linear one."""
+
+    @property
+    def steer_epochs(self) -> float:
+        """Passes over the chats."""
+
+    @property
+    def steer_batch(self) -> int:
+        """Chats an update."""
+
+    @property
+    def beta(self) -> float:
+        """Weight of the divergence from the prior of codes, in nats."""
+
+    @property
+    def beta_ramp(self) -> int:
+        """Steps until it has its full weight."""
+
+    @property
+    def plain_weight(self) -> float:
+        """Weight of the chats told plainly."""
+
+    @property
+    def token_weight(self) -> float:
+        """Weight of a world's own tokens."""
+
+    @property
+    def facts_weight(self) -> float:
+        """Weight of telling the facts from the state."""
 
 
 class ReplyEncoder(nn.Module):
@@ -77,7 +122,7 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def train_steer(
-    args: Args, model: LlamaForCausalLM, chats: Sequence[Chat], layout: Layout, world_tokens: Sequence[int]
+    args: Settings, model: LlamaForCausalLM, chats: Sequence[Chat], layout: Layout, world_tokens: Sequence[int]
 ) -> tuple[SteerMap, ReplyEncoder]:
     """Tune ``model`` together with a prefix map, so that z says what the reply says."""
     generator = torch.Generator().manual_seed(args.seed + 2)
@@ -88,7 +133,7 @@ def train_steer(
     told = [chat for chat in chats if chat.replies]
     whole = Replies(told, layout)
     encoder = ReplyEncoder(whole.attributes, whole.own_attributes, args.action_size)
-    tell = nn.Linear(2 * args.width, whole.facts.shape[1])
+    tell = nn.Linear(2 * model.config.hidden_size, whole.facts.shape[1])
     centre, spread = standard(whole.facts, whole.own_facts)
     groups = [(encoder, 3e-3), (steer, 3e-3), (model, 2e-3), (tell, 3e-3)]
     optimiser = torch.optim.AdamW([{"params": m.parameters(), "lr": lr} for m, lr in groups], weight_decay=0.0)

@@ -1,14 +1,48 @@
-"""Batches, learning rates and updates that the stages of ``dialog_gym.lm.build_tiny`` share."""
+"""Models, batches, learning rates and updates for ``dialog_gym.lm.build_tiny`` and ``speaker_build``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from dialog_gym.lm.tiny_corpus import END, PAD
+
+
+def new_llama(
+    tokenizer: PreTrainedTokenizerFast, width: int, layers: int, heads: int, *, seed: int, context: int = 512
+) -> LlamaForCausalLM:
+    """Return an untrained Llama.
+
+    Args:
+        tokenizer: Of ``tiny_corpus.train_tokenizer``.
+        width: Hidden size.
+        layers: Transformer layers.
+        heads: Attention heads.
+        seed: Of the weights.
+        context: Most tokens.
+    """
+    end, pad = (cast(int, tokenizer.convert_tokens_to_ids(token)) for token in (END, PAD))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=8 * width // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
 
 
 def batches(lengths: Sequence[int], size: int, epochs: float, rng: np.random.Generator) -> Iterator[list[int]]:
@@ -22,11 +56,14 @@ def batches(lengths: Sequence[int], size: int, epochs: float, rng: np.random.Gen
 
 
 def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return a schedule that rises over a fiftieth of ``steps`` and falls to 0 as a cosine."""
+    """Return a schedule of ``share`` of the rates that ``optimiser`` has."""
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: share(i, steps))
+
+
+def share(i: int, steps: int) -> float:
+    """Return the share of its peak that a rate has in step ``i``: rising over a fiftieth, then falling as a cosine."""
     warm = max(1, steps // 50)
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda i: min((i + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, i / steps))))
-    )
+    return min((i + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, i / steps))))
 
 
 def step(loss: Tensor, parameters: Any, optimiser: torch.optim.Optimizer, schedule: Any) -> None:
