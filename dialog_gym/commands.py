@@ -243,6 +243,7 @@ def fit(
     env: str = "dialog_gym/Bargain-v0",
     settings: Settings = (),
     chats: Path | None = None,
+    corpus: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="FORMAT PATH")] = None,
     dialogues: int = 400,
     steps: int = 300,
     plain: bool = False,
@@ -267,7 +268,8 @@ def fit(
         env: Environment whose self-play the map learns from.
         settings: Argument of the environment, for instance side=seller.
         chats: File to learn from instead: JSON lines with messages.
-        dialogues: Dialogues of self-play.
+        corpus: Format of a published corpus to learn from instead, and its file or folder.
+        dialogues: Dialogues of self-play or of the corpus.
         steps: Updates.
         plain: Clone as published, without codes learned from replies.
         action_size: Numbers in an action.
@@ -285,6 +287,7 @@ def fit(
         env=text_id(env_name(env)).rpartition(":")[2],
         env_kwargs=parse_settings(settings),
         chats=chats,
+        corpus=corpus,
         dialogues=dialogues,
         steps=steps,
         informed=not plain,

@@ -1,4 +1,4 @@
-"""Fit a prefix map to a language model on the dialogues of a world, and report what its actions change.
+"""Fit a prefix map to a language model on the dialogues of a world or a corpus, and report what its actions change.
 
 ``pca`` is computed from the embeddings. ``clone`` trains a map on a model that stays frozen. ``steer`` tunes
 a copy of the model together with the map; the folder then holds both, and is used as ``lm``.
@@ -43,7 +43,8 @@ class Options:
         env: Id of the text environment whose self-play the map learns from.
         env_kwargs: Its arguments.
         chats: A file to learn from instead, see ``read_chats``.
-        dialogues: How many dialogues of self-play.
+        corpus: Format and path of a corpus to learn from instead, in the notation of ``env``.
+        dialogues: How many dialogues of self-play or of the corpus.
         steps: Updates.
         informed: Whether ``clone`` learns codes from replies, so that an action can mean something.
         action_size: Numbers in an action.
@@ -59,6 +60,7 @@ class Options:
     env: str = "dialog_gym/Bargain-v0"
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     chats: Path | None = None
+    corpus: tuple[str, str] | None = None
     dialogues: int = 400
     steps: int = 300
     informed: bool = True
@@ -199,7 +201,18 @@ def _lessons(options: Options) -> Lessons:
     settings = {**gym.spec(options.env).kwargs, **options.env_kwargs}
     if "task" not in settings:
         raise ValueError(f"{options.env} is not an environment of dialogues; `dialog-gym envs` lists them")
-    return _from_self_play(load_task(settings.pop("task"), settings), options)
+    task = load_task(settings.pop("task"), settings)
+    return _from_self_play(task, options) if options.corpus is None else _from_corpus(task, *options.corpus, options)
+
+
+def _from_corpus(task: Task, name: str, path: str, options: Options) -> Lessons:
+    from dialog_gym.lm.speaker_corpus import Source, chats_of, read_parts
+
+    parts = read_parts(Source(name, path))
+    order = np.random.default_rng(options.seed).permutation(len(parts.train))[: options.dialogues]
+    chats = list(chats_of((parts.train[row] for row in order), task))
+    others = list(chats_of(parts.heldout[:CONTEXTS], task))[:CONTEXTS]
+    return Lessons(chats, _cut(others), _attributes(task, parts.train[0]))
 
 
 def _from_self_play(task: Task, options: Options) -> Lessons:

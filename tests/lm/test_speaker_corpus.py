@@ -102,5 +102,5 @@ def test_a_data_set_of_episodes_is_a_source_too(tmp_path):
 
 def test_nothing_to_measure_on_is_told(tmp_path):
     (tmp_path / "train.txt").write_text(LINE.format(n=1))
-    with pytest.raises(ValueError, match="expected dialogues to (learn from|measure on), got none"):
+    with pytest.raises(ValueError, match=r"expected dialogues to (learn from|measure on), got none"):
         read_parts(Source("deal_or_no_deal", str(tmp_path / "train.txt")))
