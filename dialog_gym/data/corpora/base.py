@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,62 @@ def recorded(
     if len(given) != dialogue.turn:
         raise ValueError(f"expected a reward for each of the agent's {dialogue.turn} turns, got {len(given)}")
     return Recorded(number, dialogue, given, (0.0,) * dialogue.turn, policy="human", score=score)
+
+
+def ranking(
+    roles: tuple[str, str],
+    context: Sequence[tuple[str, str]],
+    numbers: Mapping[str, Sequence[float]],
+    number: int,
+    *,
+    more: Sequence[str] = (),
+    meta: Mapping[str, Json] | None = None,
+) -> Ranking:
+    """Return judged utterances as a ``Ranking``.
+
+    Args:
+        roles: The agent's and the partner's.
+        context: Role and text of what was said before.
+        numbers: Of each candidate its score, and then one for each name in ``more``.
+        number: That of the record, from 0.
+        more: Names of further numbers.
+        meta: Where it comes from.
+
+    Raises:
+        ValueError: See ``recorded``.
+    """
+    dialogue = recorded(roles, context, number).dialogue
+    columns = list(zip(*numbers.values(), strict=True))
+    return Ranking(
+        tuple(dialogue.messages(roles[0])[1:]),  # without the system line: there is nothing to tell
+        tuple(proper(text, "a candidate") for text in numbers),
+        columns[0],
+        dict(zip(more, columns[1:], strict=True)),
+        dialogue,
+        {"record": number, **(meta or {})},
+    )
+
+
+def grouped(
+    source: Source, rows: Iterable[tuple[int, Mapping[str, Any]]], column: str
+) -> Iterator[tuple[int, str, list[Mapping[str, Any]]]]:
+    """Yield rows that follow each other and have the same ``column``: number of the first, the value, the rows.
+
+    Only one group is held. A row without the column is bad, see ``Source.record``.
+    """
+    group: list[Mapping[str, Any]] = []
+    first, name = 0, ""
+    for number, row in rows:
+        with source.record(number):
+            key = str(row[column])
+            if group and key != name:
+                yield first, name, group
+                group = []
+            if not group:
+                first, name = number, key
+            group.append(row)
+    if group:
+        yield first, name, group
 
 
 def _turn(role: str, text: str, roles: tuple[str, str]) -> Turn:

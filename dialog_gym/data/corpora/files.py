@@ -81,12 +81,15 @@ class Source:
 
     Attributes:
         path: File or folder.
+        is_hub: Whether it is a data set of the hub instead, see ``Hub``.
         split: ``"train"``, ``"validation"``, ``"test"``, or ``""`` for all.
         skip_bad: Whether bad records are left out.
         skipped: How many were.
         bad: The first of their messages.
         expected: What messages say was expected.
     """
+
+    is_hub = False
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class Source:
             patterns: Of the file's name (``"dialogues_*.json"``) or path (``"*reward/*.json"``) without ``.gz`` and
                 ``.zip``; none: all. A single file that was given by its own name always matches.
             split: Leave out files of other splits, if one was asked for. A file belongs to a split if it has its name
-                as a word of its own in its name, or in that of a folder (``dev/dialogues_001.json``); all that lies in a
+                as a word of its own in its name or that of a folder (``dev/dialogues_001.json``); all that lies in a
                 source that is called so does.
 
         Raises:
@@ -158,6 +161,10 @@ class Source:
     def has(self, *patterns: str) -> bool:
         """Tell whether some file matches, whatever its split."""
         return any(_matches(file.path, patterns) for file in _walk(self.path, self.path.name))
+
+    def is_table(self, *endings: str) -> bool:
+        """Tell whether this is one file with one of the endings, by default ``.csv`` or ``.tsv``."""
+        return self.path.is_file() and self.files(split=False)[0].path.endswith(endings or (".csv", ".tsv"))
 
     # --- records -------------------------------------------------------------------------------
 
@@ -200,7 +207,7 @@ class Source:
         are characters like others.
         """
         for file in self.files(*patterns):
-            yield from self._rows(file, delimiter, header, quoted)
+            yield from self.table(file, delimiter, header, quoted)
 
     def rows(self, *patterns: str) -> Numbered:
         """Yield records of the kind that the ending tells.
@@ -213,7 +220,7 @@ class Source:
             if ending == ".parquet":
                 yield from self._parquet(file)
             elif ending in (".csv", ".tsv"):
-                yield from self._rows(file, "\t" if ending == ".tsv" else ",", True, True)
+                yield from self.table(file, "\t" if ending == ".tsv" else ",", True, True)
             elif ending == ".json":
                 with self._whole(file) as text:
                     for number, _, value in self._values(JsonStream(text).records()):
@@ -309,7 +316,8 @@ class Source:
                     with self.record(number, expected="text in " + self._encoding):
                         yield number, _clean(line.rstrip("\r\n"), self._encoding)
 
-    def _rows(self, file: File, delimiter: str, header: bool, quoted: bool) -> Numbered:
+    def table(self, file: File, delimiter: str = ",", header: bool = True, quoted: bool = True) -> Numbered:
+        """Yield the rows of one file as ``csv`` does."""
         with self._whole(file, "row") as text:
             rows = csv.reader(
                 _split_lines(text), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE

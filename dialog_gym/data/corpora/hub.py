@@ -14,6 +14,8 @@ class Hub(Source):
     ``rows`` and ``json_array`` yield its rows; the other forms are those of files alone.
     """
 
+    is_hub = True
+
     def __init__(self, name: str, *, split: str = "", skip_bad: bool = False, expected: str = "") -> None:
         """Remember the name.
 
@@ -45,6 +47,10 @@ class Hub(Source):
 
     def has(self, *patterns: str) -> bool:
         """Return False: there are no files."""
+        return False
+
+    def is_table(self, *endings: str) -> bool:
+        """Return False, too."""
         return False
 
     def rows(self, *patterns: str) -> Numbered:
