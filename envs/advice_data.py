@@ -16,11 +16,11 @@ import csv
 import gzip
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from dialog_gym.data.corpora.preferences import ASSISTANT, USER, Said, hh_pair, question, safe_pair, text_of
 from dialog_gym.splits import part
 
 T = TypeVar("T")
@@ -163,108 +163,34 @@ def _parsed(text: str, kind: str) -> list[Any]:
 
 # --- records -----------------------------------------------------------------------------------
 
-_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-_TEMPLATE = re.compile(r"BEGINNING OF CONVERSATION: USER: (.*) ASSISTANT:", re.DOTALL)  # of SafeRLHF's models
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+_ROLES = {USER: ASKER, ASSISTANT: ADVISER}
 
 
 def _prompt(record: Any) -> Prompt:
     if isinstance(record, Mapping) and "chosen" in record and "prompt" not in record:
-        return Prompt(_hh(record)[0])
-    text = _text(record, "prompt") if isinstance(record, Mapping) else record
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("a prompt must be text")
-    return Prompt(_question(text))
+        said = hh_pair(record)[0]
+    else:
+        text = text_of(record, "prompt") if isinstance(record, Mapping) else record
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("a prompt must be text")
+        said = question(text)
+    return Prompt(tuple((_ROLES[role], text) for role, text in said))
 
 
 def _preference(record: Any, chosen: str) -> Preference:
     if not isinstance(record, Mapping):
         raise TypeError(f"{type(record).__name__} is no record")
-    if "chosen" in record:
-        if "prompt" in record:
-            turns = _question(_text(record, "prompt"))
-            first, second = _text(record, "chosen"), _text(record, "rejected")
-        else:
-            turns, first, second = _hh(record)
-        label = {"better": 0 if chosen != "safer" else None, "safer": 0 if chosen != "better" else None}
-        return Preference(_messages(turns), first, second, label["better"], label["safer"], None)
-    return Preference(
-        _messages(_question(_text(record, "prompt"))),
-        _text(record, "response_0"),
-        _text(record, "response_1"),
-        _index(record, "better_response_id"),
-        _index(record, "safer_response_id"),
-        (_boolean(record, "is_response_0_safe"), _boolean(record, "is_response_1_safe")),
-    )
+    if "chosen" not in record:
+        pair = safe_pair(record)
+        return Preference(_messages(pair.prompt), *pair.answers, pair.better, pair.safer, pair.safe)
+    if "prompt" in record:
+        said = question(text_of(record, "prompt"))
+        first, second = text_of(record, "chosen"), text_of(record, "rejected")
+    else:
+        said, first, second = hh_pair(record)
+    label = {"better": 0 if chosen != "safer" else None, "safer": 0 if chosen != "better" else None}
+    return Preference(_messages(said), first, second, label["better"], label["safer"], None)
 
 
-def _question(text: str) -> tuple[tuple[str, str], ...]:
-    """Return a prompt as turns; one in HH's notation may have several."""
-    if not text.startswith("\n\nHuman:"):
-        alone = _TEMPLATE.fullmatch(text)
-        return ((ASKER, (alone[1] if alone else text).strip()),)
-    turns = _turns(text)
-    while turns and turns[-1] == (ADVISER, ""):  # the place of the answer
-        turns = turns[:-1]
-    return _checked(turns)
-
-
-def _hh(record: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], str, str]:
-    """Return the prompt and both answers of a record of HH.
-
-    A few records have an answer in two parts; they are joined.
-    """
-    chosen, rejected = (_turns(_text(record, key)) for key in ("chosen", "rejected"))
-    same = 0
-    while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
-        same += 1
-    asked = [place for place in range(same) if chosen[place][0] == ASKER]
-    if not asked:
-        raise ValueError("chosen and rejected must begin with the same question")
-    end = asked[-1] + 1
-    answers = [turns[end:] for turns in (chosen, rejected)]
-    if any(role == ASKER for turns in answers for role, _ in turns):
-        raise ValueError("chosen and rejected must differ in the last answer alone")
-    if not all(answers):
-        raise ValueError("chosen and rejected must both end with an answer")
-    first, second = ("\n\n".join(text for _, text in turns) for turns in answers)
-    return _checked(chosen[:end]), first, second
-
-
-def _turns(text: str) -> tuple[tuple[str, str], ...]:
-    parts = _SPEAKER.split(text)
-    if parts[0].strip() or len(parts) < 3:
-        raise ValueError("a dialogue begins with '\\n\\nHuman: '")
-    names = {"Human": ASKER, "Assistant": ADVISER}
-    return tuple((names[name], said.strip()) for name, said in zip(parts[1::2], parts[2::2], strict=True))
-
-
-def _checked(turns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    if not turns or turns[-1][0] != ASKER or not turns[-1][1]:
-        raise ValueError("a prompt ends with a question of the human")
-    return turns
-
-
-def _messages(turns: tuple[tuple[str, str], ...]) -> Messages:
-    return tuple({"role": "user" if role == ASKER else "assistant", "content": text} for role, text in turns)
-
-
-def _text(record: Mapping[str, Any], key: str) -> str:
-    value = record[key]
-    if not isinstance(value, str):
-        raise TypeError(f"{key} must be text, got {value!r:.40}")
-    return value
-
-
-def _index(record: Mapping[str, Any], key: str) -> int:
-    value = record[key]
-    if isinstance(value, bool) or str(value) not in ("0", "1"):
-        raise ValueError(f"{key} must be 0 or 1, got {value!r:.40}")
-    return int(value)
-
-
-def _boolean(record: Mapping[str, Any], key: str) -> bool:
-    value = _BOOLEANS.get(str(record[key]).lower())
-    if value is None:
-        raise ValueError(f"{key} must be true or false, got {record[key]!r:.40}")
-    return value
+def _messages(said: Said) -> Messages:
+    return tuple({"role": role, "content": text} for role, text in said)

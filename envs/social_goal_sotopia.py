@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dialog_gym.dialogue import Dialogue, Scenario, Turn
-from dialog_gym.envs.social_goal_rules import DIMENSIONS, RANGES
+from dialog_gym.data.corpora.sotopia import ROLES, SotopiaEpisode, episode, shown_to
 
-ROLES = ("first", "second")
+__all__ = [
+    "RELATIONSHIPS",
+    "ROLES",
+    "Combination",
+    "SotopiaEpisode",
+    "read_combinations",
+    "read_episodes",
+    "shown_to",
+    "view",
+]
+
 RELATIONSHIPS = (
     "strangers",
     "people who know each other by name",
@@ -28,10 +35,6 @@ RELATIONSHIPS = (
 )
 """What the two are to each other, by Sotopia's code 0 to 5."""
 _FILES = ("envs.json", "agents.json", "env_agent_combos.json")
-_VIEWED = re.compile(r"""<(\w+)\s+viewer=["']?(\w+)["']?\s*>(.*?)</\1>""", re.DOTALL)
-_TAG = re.compile(r"</?\w+(?:\s[^<>]*)?>")
-_VIEWERS = {"agent_1": "first", "agent_2": "second"}
-_SAID = re.compile(r'said: "(.*)"', re.DOTALL)
 
 
 class Combination(NamedTuple):
@@ -52,26 +55,6 @@ class Combination(NamedTuple):
     public: str
     private: tuple[str, str]
     secrets: tuple[str, str]
-
-
-class SotopiaEpisode(NamedTuple):
-    """A published episode.
-
-    Attributes:
-        key: Its id.
-        names: The first character and the second.
-        dialogue: What was told and said, from the first one's side; non-verbal acts stand in brackets.
-        scores: The judge's seven scores by role.
-        overall: Their means by role.
-        reasoning: The judge's explanation.
-    """
-
-    key: str
-    names: tuple[str, str]
-    dialogue: Dialogue
-    scores: Mapping[str, Mapping[str, float]]
-    overall: Mapping[str, float]
-    reasoning: str
 
 
 def read_combinations(folder: str | Path) -> tuple[Combination, ...]:
@@ -110,18 +93,8 @@ def read_episodes(path: str | Path) -> list[SotopiaEpisode]:
             except ValueError as error:
                 message = f"{path}, line {number}: expected one JSON object, got a damaged line: {error}"
                 raise ValueError(message) from error
-            episodes.append(_checked(path, f"on line {number}", _episode, record))
+            episodes.append(_checked(path, f"on line {number}", episode, record))
     return episodes
-
-
-def shown_to(text: str, role: str) -> str:
-    """Return ``text`` as ``role`` sees it: without what is marked for other viewers, and without tags.
-
-    >>> shown_to('At a party. <p viewer="environment">They know Rafael.</p> <info>Be nice.</info>', "first")
-    'At a party. Be nice.'
-    """
-    text = _VIEWED.sub(lambda span: span[3] if _VIEWERS.get(span[2]) == role else "", text)
-    return re.sub(r"[ \t]+", " ", _TAG.sub("", text)).strip()
 
 
 # --- scenarios ---------------------------------------------------------------------------------
@@ -194,66 +167,6 @@ def _texts(record: Any, *names: str) -> None:
     for name in names:
         if not isinstance(record[name], str):
             raise TypeError(f"{name} must be text, got {record[name]!r:.40}")
-
-
-# --- episodes ----------------------------------------------------------------------------------
-
-
-def _episode(record: Any) -> SotopiaEpisode:
-    first, second = record["agents_background"]
-    names = (first, second)
-    role_of = dict(zip(names, ROLES, strict=True))
-    turns = tuple(Turn(role_of[name], text) for name, text in _utterances(record["raw_messages"], names))
-    stale = "stales" in str(record["reasoning"]).partition("Agent 1 comments")[0]
-    stop = "left" if turns and turns[-1].text == _LEFT else "stale" if stale else "max_turns"
-    rewards = [_scores(one) for one in record["rewards"]]
-    scores = dict(zip(ROLES, (one[0] for one in rewards), strict=True))
-    private = {
-        role_of[name]: f"You are {name}. {shown_to(record['agents_background'][name], role_of[name])} "
-        f"Your goal: {shown_to(record['social_goals'][name], role_of[name])} {_seen_by(record, name, names)}"
-        for name in names
-    }
-    hidden = {"episode": record["episode_id"], "environment": record["environment_id"], "names": list(names)}
-    scenario = Scenario(shown_to(record["scenario"], ""), private, hidden)
-    dialogue = Dialogue(scenario, ("first", "second"), 0, turns, {}, stop)
-    overall = dict(zip(ROLES, (one[1] for one in rewards), strict=True))
-    return SotopiaEpisode(str(record["episode_id"]), names, dialogue, scores, overall, str(record["reasoning"]))
-
-
-def _seen_by(record: Any, name: str, names: tuple[str, str]) -> str:
-    """Return what ``name`` was told of the other when the episode began."""
-    (other,) = {*names} - {name}
-    brief = next(
-        text for sender, reader, text in record["raw_messages"][0] if (sender, reader) == ("Environment", name)
-    )
-    lines = brief.splitlines()
-    known = next((x.partition(": ")[2].strip() for x in lines if x.startswith(f"{other}'s background:")), "")
-    return f"The other: {known}" if known else "You know nothing of the other."
-
-
-_LEFT = "[left the conversation]"
-
-
-def _utterances(steps: Any, names: tuple[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield who did what, step by step; doing nothing is no turn."""
-    for step in steps:
-        for sender, _, message in step:
-            if sender in names and message != "did nothing":
-                said = _SAID.fullmatch(message.strip())
-                yield sender, said[1] if said else f"[{message.strip().replace('[', '').replace(']', ':')}]"
-
-
-def _scores(given: Any) -> tuple[dict[str, float], float]:
-    """Return the seven scores and the overall one; refuse what is out of range."""
-    scores = {name: given[name] for name in DIMENSIONS}
-    for name, score in scores.items():
-        low, high = RANGES[name]
-        if isinstance(score, bool) or not isinstance(score, int | float) or not low <= score <= high:
-            raise ValueError(f"{name} must be a number from {low} to {high}, got {score!r:.40}")
-    mean = sum(scores.values()) / len(scores)
-    if not math.isclose(given["overall_score"], mean, abs_tol=1e-6):
-        raise ValueError(f"overall_score must be the mean {mean:.4f} of the seven, got {given['overall_score']!r:.40}")
-    return {name: float(score) for name, score in scores.items()}, mean
 
 
 # --- files -------------------------------------------------------------------------------------

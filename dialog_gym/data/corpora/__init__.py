@@ -163,3 +163,10 @@ register_corpus(
     roles=("agent", "listener"),
     files="folders with survey.csv, audio_video_features.csv and transcription/transcript_cliffhanger.csv",
 )
+register_corpus(
+    "sotopia",
+    _HERE + "sotopia:read",
+    "Sotopia's episodes (Zhou et al. 2023, arXiv:2310.11667): characters with goals, and a judge's seven scores",
+    roles=("first", "second"),
+    files='JSON lines of {"episode_id", "raw_messages", "rewards", "scenario", "agents_background", "social_goals"}',
+)
