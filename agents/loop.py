@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, config_of
 from dialog_gym.agents.state import Arrays
-from dialog_gym.runs import RunFolder
+from dialog_gym.runs import Interrupted, RunFolder
 from dialog_gym.tracking import progress_bar
 
 log = logging.getLogger("dialog_gym")
@@ -38,7 +41,7 @@ class RunArgs:
     seed: int = 1
     """Source of all randomness."""
     steps: int = 30_000
-    """Budget in environment steps, rounded up to whole steps of all rows."""
+    """Length in environment steps, rounded up to whole steps of all rows."""
     rows: int = 32
     """Dialogues in parallel."""
     eval_every: int = 2500
@@ -124,6 +127,34 @@ class Training(Protocol[AgentT_co]):
         ...
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """What a training may have besides: a length of its own, and an eye on its evaluations."""
+
+    @property
+    def total(self) -> int:
+        """Steps in all, which may follow from the data."""
+        ...
+
+    def evaluated(self, metrics: dict[str, float], folder: Path) -> dict[str, float]:
+        """Return further metrics after an evaluation, which gave ``metrics``; files may be written to the run."""
+        ...
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """What a training has that several processes share, started by ``accelerate launch``."""
+
+    def agree(self, stop: bool) -> bool:
+        """Wait for all processes, and return whether the first of them said ``stop``."""
+        ...
+
+
+def rank() -> int:
+    """Return which of the processes that share a training this is; the first alone writes to the run folder."""
+    return int(os.environ.get("RANK", 0))
+
+
 def run_training(
     cls: type[AgentT], args: RunArgs, make: Callable[[Any], Training[AgentT]], evaluate: Evaluate | None
 ) -> AgentT:
@@ -135,6 +166,8 @@ def run_training(
         make: Builds the ``Training``.
         evaluate: See ``dialog_gym.agents.td3.train``.
     """
+    if rank():
+        return _follow(cls, args, make)
     config = config_of(cls.name, args, apart_from=NO_EFFECT)
     opened = RunFolder.open(args.out, config, keep=args.keep, track=args.track, data=args.data_used)
     with torch_threads(args.threads), opened as run:
@@ -148,6 +181,7 @@ def run_training(
             with run.catching_interrupts():
                 _loop(training, run, args, evaluate or mean_return(args))
             training.finish(run.path)
+            _agree(training, False)
             run.save_agent(training.agent)
             run.finish({"steps": training.step})
             return training.agent
@@ -157,31 +191,70 @@ def _begin(training: Training[Agent], run: RunFolder) -> None:
     last = run.last()
     if last is None:
         training.begin()
-        return
-    step, (arrays, data) = last
-    log.info("%s: going on from step %d", run.path, step)
-    training.restore(step, arrays, data)
+    else:
+        step, (arrays, data) = last
+        log.info("%s: going on from step %d", run.path, step)
+        training.restore(step, arrays, data)
+    _agree(training, False)
 
 
 def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Evaluate) -> None:
-    with progress_bar(training.agent.name, args.steps, done=training.step, show=args.progress) as show:
-        while training.step < args.steps:
+    total = _total(training, args)
+    with progress_bar(training.agent.name, total, done=training.step, show=args.progress) as show:
+        while training.step < total:
             before = training.step
             training.advance()
             step = training.step
             metrics: dict[str, float] = {}
-            over = step >= args.steps
+            over = step >= total
             saving = over or due(args.checkpoint_every, before, step)
             if saving or due(args.log_every, before, step):
                 metrics |= training.pop_metrics()
             if args.eval_every and (over or due(args.eval_every, before, step)):
                 metrics |= evaluate(training.agent)
+                if isinstance(training, Watched):
+                    metrics |= training.evaluated(metrics, run.path)
             if metrics:
                 run.log(step, metrics)
             show(step, metrics)
             if saving:
                 run.save(step, *training.state(), beside=lambda folder: training.agent.save(folder / "agent"))
-                run.stop_if_interrupted(step)
+                if _agree(training, run.interrupted):
+                    run.stop_if_interrupted(step)
+
+
+def _follow(cls: type[AgentT], args: RunArgs, make: Callable[[Any], Training[AgentT]]) -> AgentT:
+    """Train beside the first process: take the same steps from the same checkpoint, and write nothing."""
+    folder = Path(args.out)
+    if (folder / "result.json").exists():
+        return cls.load(folder / "agent")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process says when to stop
+    training: Training[AgentT]
+    with torch_threads(args.threads), closing(make(args)) as training:
+        places = sorted((folder / "checkpoints").glob("step-*"))
+        if places:
+            training.restore(int(places[-1].name.removeprefix("step-")), *checkpoint.read(places[-1], cls.name))
+        else:
+            training.begin()
+        _agree(training, False)
+        while training.step < _total(training, args):
+            before = training.step
+            training.advance()
+            if training.step >= _total(training, args) or due(args.checkpoint_every, before, training.step):
+                training.pop_metrics()
+                if _agree(training, False):
+                    raise Interrupted(f"stopped at step {training.step} with the first process")
+        training.finish(folder)
+        _agree(training, False)
+        return training.agent
+
+
+def _total(training: Training[Agent], args: RunArgs) -> int:
+    return training.total if isinstance(training, Watched) else args.steps
+
+
+def _agree(training: Training[Agent], stop: bool) -> bool:
+    return training.agree(stop) if isinstance(training, Shared) else stop
 
 
 def due(every: int, before: int, step: int) -> bool:
@@ -204,7 +277,8 @@ def mean_return(args: RunArgs) -> Evaluate:
             env_kwargs=args.env_kwargs,
         )
         low, high = found.interval
-        return {"eval/return": float(found.mean), "eval/low": float(low), "eval/high": float(high)}
+        told = {"eval/return": float(found.mean), "eval/low": float(low), "eval/high": float(high)}
+        return {**told, "eval/cost": found.cost} if found.cost else told
 
     return evaluate
 
