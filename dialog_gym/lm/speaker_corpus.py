@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,8 @@ from dialog_gym.task import Task
 
 Messages = list[dict[str, str]]
 
+NOT_PUBLISHED = {"deal_or_no_deal": "<selection>"}
+"""Last turns of a corpus that stand for words which were not published; nobody should learn to say them."""
 HELD_OUT = 20  # one dialogue in so many is held out where the corpus has no validation split
 
 
@@ -168,4 +170,6 @@ def _dialogue(item: Any, corpus: str) -> Dialogue:
     found = getattr(item, "dialogue", None)
     if not isinstance(found, Dialogue):
         raise ValueError(f"a speaker learns from dialogues, and corpus {corpus!r} holds {type(item).__name__} values")
+    if found.turns and found.turns[-1].text == NOT_PUBLISHED.get(corpus):
+        return replace(found, turns=found.turns[:-1], turn=-1)
     return found

@@ -72,6 +72,16 @@ def test_a_corpus_that_has_splits_is_parted_by_them(tmp_path):
         read_parts(Source("deal_or_no_deal", str(tmp_path), split="train"))
 
 
+def test_nobody_learns_to_say_what_was_not_published(tmp_path):
+    file = tmp_path / "talks.txt"
+    given = "<output> item0=1 item1=0 item2=1 item0=0 item1=4 item2=0 </output>"
+    unknown = LINE.replace(given, "<output> <disagree> <disagree> </output>")
+    file.write_text("".join((LINE, unknown)[n % 2].format(n=n) for n in range(60)))
+    parts = read_parts(Source("deal_or_no_deal", str(file)))
+    last = {dialogue.stop_reason: dialogue.turns[-1].text for dialogue in parts.train}
+    assert last == {"agreed": "<select> book=0 hat=4 ball=0", "disagreed": "deal"}
+
+
 def test_a_corpus_without_splits_keeps_one_dialogue_in_20(tmp_path):
     file = tmp_path / "talks.txt"
     file.write_text("".join(LINE.format(n=n) for n in range(200)))
