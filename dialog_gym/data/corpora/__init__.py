@@ -55,7 +55,7 @@ register_corpus(
     _HERE + "camrest:read",
     "CamRest676 (Wen et al. 2017, arXiv:1604.04562): finding a restaurant in Cambridge",
     roles=("system", "user"),
-    files='JSON [{"dialogue_id", "data_split", "goal", "finished", "turns": [{"speaker", "utterance", "dialogue_acts"}]}]',
+    files='JSON [{"dialogue_id", "data_split", "goal", "finished", "turns": [{"speaker", "utterance"}]}]',
 )
 register_corpus(
     "casino",
@@ -77,7 +77,7 @@ register_corpus(
     _HERE + "multiwoz21:read",
     "MultiWOZ 2.0 and 2.1 (Budzianowski et al. 2018, arXiv:1810.00278): tourists at an information desk, with goals",
     roles=("clerk", "tourist"),
-    files='JSON {id: {"goal": {domain: {"info", "reqt"}}, "log": [{"text", "metadata", "dialog_act"}]}}, or a list of these',
+    files='JSON {id: {"goal": {domain: {"info"}}, "log": [{"text", "metadata"}]}}, or a list of these',
 )
 register_corpus(
     "multiwoz22",

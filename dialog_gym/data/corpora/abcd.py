@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dialog_gym.data.corpora.base import recorded
-from dialog_gym.data.corpora.files import Source, split_name
+from dialog_gym.data.corpora.files import Source, key_of, split_of
 from dialog_gym.data.episodes import Recorded
 
 ROLES = ("agent", "customer")
@@ -28,9 +28,9 @@ def read(source: Source, actions: bool = True) -> Iterator[Recorded]:
         actions: Keep those turns; offline RL on ABCD leaves them out.
     """
     for number, split, data in source.json_arrays("*abcd*.json"):
-        if source.split and split and split_name(split) != source.split:
+        if source.split and split and split_of(split) != source.split:
             continue
-        with source.record(number, data.get("convo_id")):
+        with source.record(number, key_of(data, "convo_id")):
             yield _conversation(data, split, number, actions)
 
 

@@ -83,6 +83,8 @@ def _conversations(
     first = next(rows, None)
     if first is None:
         return
+    if not isinstance(first[1], Mapping):
+        raise CorpusError(f"{source.place(first[0])}: expected {source.expected}; got another: {first[1]!r:.60}")
     messages = given.messages or next((name for name in USUAL["messages"] if name in first[1]), "")
     if messages:
         for number, row in _again(first, rows):

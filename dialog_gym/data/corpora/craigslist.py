@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dialog_gym.data.corpora.base import recorded
-from dialog_gym.data.corpora.files import Source
+from dialog_gym.data.corpora.files import Source, key_of
 from dialog_gym.data.episodes import Recorded
 
 SIDES = ("buyer", "seller")
@@ -33,7 +33,7 @@ def read(source: Source, side: str = "buyer") -> Iterator[Recorded]:
         raise ValueError(f"side must be 'buyer' or 'seller', got {side!r}")
     roles = (side, SIDES[side == "buyer"])
     for number, data in source.json_array("*train*.json", "*dev*.json", "*test*.json"):
-        with source.record(number, data.get("uuid")):
+        with source.record(number, key_of(data, "uuid")):
             if data["events"]:
                 yield _negotiation(data, roles, number)
 

@@ -15,7 +15,7 @@ import re
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -359,12 +359,20 @@ def split_name(name: str) -> str:
     Raises:
         ValueError: No split is called so.
     """
-    for split, names in SPLITS.items():
-        if name in names:
-            return split
-    if name:
+    split = split_of(name)
+    if split and split not in SPLITS:
         raise ValueError(f"split must be 'train', 'validation', 'test' or '' for all, got {name!r}")
-    return ""
+    return split
+
+
+def split_of(name: str) -> str:
+    """Return our name of a split where we have one, else ``name``."""
+    return next((split for split, names in SPLITS.items() if name in names), name)
+
+
+def key_of(data: object, name: str) -> object:
+    """Return ``data[name]`` for a message, ``""`` where there is none."""
+    return data.get(name, "") if isinstance(data, Mapping) else ""
 
 
 def _walk(path: Path, name: str) -> Iterator[File]:

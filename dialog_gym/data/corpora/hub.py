@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dialog_gym.data.corpora.files import CorpusError, File, Numbered, Source, split_name
+from dialog_gym.data.corpora.files import CorpusError, File, Numbered, Source, split_of
 
 
 class Hub(Source):
@@ -92,15 +92,7 @@ class Hub(Source):
                 f"{told[0] if told else ''}); check the name and the network, add @refs/convert/parquet if it is a "
                 "data set with a script, or download its files and give their path"
             ) from error
-        wanted = [split for split in found if not self.split or split_name_or(split) == self.split]
+        wanted = [split for split in found if not self.split or split_of(split) == self.split]
         if not wanted:
             raise CorpusError(f"{self.path}: no split {self._asked!r}, it has {', '.join(map(repr, found))}")
         return ((split, found[split]) for split in wanted)
-
-
-def split_name_or(name: str) -> str:
-    """Return our name of a split of the hub, or its own."""
-    try:
-        return split_name(name)
-    except ValueError:
-        return name

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dialog_gym.data.corpora.base import grouped, recorded
-from dialog_gym.data.corpora.files import Source
+from dialog_gym.data.corpora.files import Source, key_of
 from dialog_gym.data.episodes import Recorded
 
 ROLES = ("system", "user")
@@ -30,7 +30,7 @@ def read(source: Source) -> Iterator[Recorded]:
         yield from _tables(source)
         return
     for number, data in source.json_array("dialogues_*.json"):
-        with source.record(number, data.get("dialogue_id")):
+        with source.record(number, key_of(data, "dialogue_id")):
             yield _dialogue(data, number)
 
 

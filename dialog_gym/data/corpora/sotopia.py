@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dialog_gym.data.corpora.base import recorded
-from dialog_gym.data.corpora.files import Source
+from dialog_gym.data.corpora.files import Source, key_of
 from dialog_gym.data.episodes import Recorded
 from dialog_gym.dialogue import Dialogue, Scenario, Turn
 from dialog_gym.envs.social_goal_rules import DIMENSIONS, RANGES
@@ -62,7 +62,7 @@ def read(source: Source, side: str = "first", dimension: str = "overall_score") 
         raise ValueError(f"dimension must be overall_score or one of {', '.join(DIMENSIONS)}, got {dimension!r}")
     roles = (side, ROLES[side == "first"])
     for number, data in source.rows("*episodes*.jsonl"):
-        with source.record(number, data.get("episode_id")):
+        with source.record(number, key_of(data, "episode_id")):
             one = episode(data)
             told = one.dialogue
             score = {**one.scores[side], "overall_score": one.overall[side]}[dimension]

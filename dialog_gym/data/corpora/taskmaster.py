@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from dialog_gym.data.corpora.base import proper, recorded
-from dialog_gym.data.corpora.files import Source
+from dialog_gym.data.corpora.files import Source, key_of
 from dialog_gym.data.episodes import Recorded
 from dialog_gym.data.rankings import Ranking
 
@@ -29,7 +29,7 @@ def read_dialogues(source: Source) -> Iterator[Recorded]:
     ``vertical``, ``scenario``. ``state["turns"]``: ``apis``, ``segments`` and ``annotations`` of each turn.
     """
     for number, data in source.json_array("data_*.json"):
-        with source.record(number, data.get("conversation_id")):
+        with source.record(number, key_of(data, "conversation_id")):
             said = data["utterances"]
             if (places := [turn["index"] for turn in said]) != list(range(len(said))):
                 raise ValueError(f"utterances must be numbered from 0 without a gap, got {places!r:.60}")
@@ -60,7 +60,7 @@ def read_rewards(source: Source, form: Literal["episodes", "rankings"] = "episod
     if form not in ("episodes", "rankings"):
         raise ValueError(f"form must be 'episodes' or 'rankings', got {form!r}")
     for number, data in source.json_array("reward_*.json"):
-        with source.record(number, data.get("conversation_id")):
+        with source.record(number, key_of(data, "conversation_id")):
             context = [_turn(turn) for turn in json.loads(data["context"])]
             role, text = _turn(json.loads(data["generation"]))
             reward, meta = _zero_one(data["reward"]), {"corpus": "taskmaster", "id": data["conversation_id"]}
