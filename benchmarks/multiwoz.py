@@ -38,8 +38,8 @@ from dialog_gym.rewards.multiwoz import (
     rates,
     read_goal,
 )
-from dialog_gym.rewards.multiwoz_db import VENUES, Venues, is_any, key
-from dialog_gym.rewards.multiwoz_text import Finder, Mention, annotated
+from dialog_gym.rewards.multiwoz_db import Venues, is_any, key
+from dialog_gym.rewards.multiwoz_text import SLOTS, Finder, Mention, annotated
 
 PUBLISHED = (93.7, 90.9)  # of the test split of 2.2, Nekvinda and Dusek (2021), table of results, row "Corpus"
 EVERYTHING = "[name] [trainid] [phone] [address] [postcode] [reference]"
@@ -206,9 +206,8 @@ class Bench:
 
     def _one_of_each(self) -> str:
         parts = []
-        for domain in VENUES:
-            row = next(row for row in self.venues.tables[domain] if domain == "train" or "?" not in row.values())
-            parts += [row[slot] for slot in ("name", "trainid", "phone", "address", "postcode") if slot in row]
+        for rows in self.venues.tables.values():
+            parts += [row[slot] for row in rows[:1] for slot in SLOTS if slot in row]
         return " , ".join([*parts, "reference AB12CD34"])
 
 

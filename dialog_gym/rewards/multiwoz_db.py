@@ -195,16 +195,15 @@ class Venues:
         Numbers and codes are compared without blanks and punctuation, names and addresses loosely: as a part of the
         database's, or the other way round.
         """
-        exact = slot in ("phone", "postcode", "id", "trainid")
-        said = re.sub(r"\W", "", value.lower()) if exact else plain(value)
-        found: set[str] = set()
-        for there, ids in self.column(domain, "id" if slot == "trainid" else slot).items():
-            same = there.replace(" ", "") == said if exact else alike(there, said) >= LIKE
-            if there != "?" and same:
-                found |= ids
-        if not exact and said in (column := self.column(domain, slot)):
-            return column[said]  # "pizza hut" is a place of its own beside "pizza hut cherry hinton"
-        return frozenset(found)
+        column = self.column(domain, "id" if slot == "trainid" else slot)
+        if slot in ("phone", "postcode", "id", "trainid"):
+            number = re.sub(r"\W", "", value.lower())
+            return _union(ids for there, ids in column.items() if there != "?" and there.replace(" ", "") == number)
+        said = plain(value)
+        for whole in (said, _not_possessive(value)):
+            if whole in column:
+                return column[whole]  # "pizza hut" is a place of its own beside "pizza hut cherry hinton"
+        return _union(ids for there, ids in column.items() if there != "?" and alike(there, said) >= LIKE)
 
     def row(self, domain: str, venue: str) -> Mapping[str, str]:
         """Return the first row of a venue.
@@ -240,6 +239,15 @@ def _fits(slot: str, there: str, wanted: str, column: Mapping[str, object]) -> b
     if said not in column and (near := difflib.get_close_matches(said, column, n=1, cutoff=NEAR)):
         said = near[0]
     return there == said or (slot in LOOSE and alike(there, said) >= LIKE)
+
+
+def _not_possessive(value: str) -> str:
+    *before, last = words(value) or [Word("", 0, 0)]
+    return " ".join([*(word.text for word in before), last.stem])
+
+
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*sets)
 
 
 def _row(row: Mapping[str, object]) -> dict[str, str]:

@@ -126,6 +126,7 @@ def test_a_name_that_is_part_of_another_is_itself_first():
     venues = Venues({"restaurant": [{"id": "1", "name": "pizza hut"}, {"id": "2", "name": "pizza hut fen ditton"}]})
     assert venues.owners("restaurant", "name", "Pizza Hut") == {"1"}
     assert venues.owners("restaurant", "name", "hut fen ditton") == {"2"}
+    assert venues.owners("restaurant", "name", "Pizza Hut 's") == {"1"}
 
 
 def test_texts_and_times():
