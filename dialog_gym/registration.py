@@ -17,6 +17,8 @@ TASKS = {
     "Advice": "dialog_gym.envs.advice:Advice",
     "Chat": "dialog_gym.envs.chat:Chat",
     "SocialGoal": "dialog_gym.envs.social_goal:SocialGoal",
+    "DealOrNoDeal": "dialog_gym.envs.deal_or_no_deal:DealOrNoDeal",
+    "Response": "dialog_gym.envs.response:response",
 }
 """Task class by environment name. ``Name`` gives ``dialog_gym/Name-v0`` and ``dialog_gym/NamePrefix-v0``."""
 
