@@ -46,6 +46,10 @@ def run(words: Sequence[str]) -> None:
         from dialog_gym.lm.speaker_command import run as fit_speaker
 
         return fit_speaker(list(words[2:]))
+    if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"]):
+        from dialog_gym.data.corpora.commands import run as run_corpora
+
+        return run_corpora(list(words[1:]))
     commands: dict[str, Callable[..., None]] = {
         "envs": envs,
         "agents": agents,

@@ -153,6 +153,8 @@ def data(
 ) -> None:
     """Tell what a data set holds, write it in another format, or make one of a file.
 
+    `dialog-gym data read --help`: read a published corpus or your own chats; `dialog-gym data corpora`: which.
+
     Args:
         what: info, export to --file, or import from --file (JSON lines, Parquet, or a folder of Minari).
         folder: The data set.

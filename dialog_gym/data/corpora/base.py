@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from dialog_gym.data.corpora.files import CorpusError, Source
 from dialog_gym.data.episodes import Recorded
 from dialog_gym.data.rankings import Ranking
 from dialog_gym.dialogue import Dialogue, Json, Scenario, Turn
-from dialog_gym.errors import unknown
+from dialog_gym.errors import SettingError, unknown
 
 Reader = Callable[..., Iterator[Recorded | Ranking]]
 """``read(source, **options)``: yields what a source holds, one value per dialogue or judgement."""
@@ -43,6 +44,11 @@ class Corpus:
         module, _, function = self.entry_point.partition(":")
         found: Reader = getattr(importlib.import_module(module), function)
         return found
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the reader and their defaults."""
+        _, *options = inspect.signature(self.reader()).parameters.values()
+        return {option.name: option.default for option in options}
 
 
 _CORPORA: dict[str, Corpus] = {}
@@ -135,11 +141,12 @@ def read_corpus(
     Raises:
         KeyError: There is no such format.
         FileNotFoundError: There is no such file or folder.
-        TypeError: The reader has no such option.
+        SettingError: The reader has no such option; the message lists those that it has.
         CorpusError: Something is damaged or of another format; the message names file, record and what was expected.
             Errors of records are raised when the reading comes to them.
     """
     found = corpus(name)
+    _check_options(found, options)
     text = str(path)
     if text.startswith("hub:"):
         from dialog_gym.data.corpora.hub import Hub
@@ -149,6 +156,12 @@ def read_corpus(
     else:
         source = Source(path, split=split, skip_bad=skip_bad, encoding=encoding, expected=found.files)
     return Reading(found, source, found.reader()(source, **options))
+
+
+def _check_options(found: Corpus, options: Mapping[str, Any]) -> None:
+    if strange := sorted(options.keys() - found.options().keys()):
+        has = ", ".join(f"{name}={default!r}" for name, default in found.options().items()) or "none"
+        raise SettingError(f"the reader of {found.name!r} has no option {strange[0]!r}; it has: {has}")
 
 
 def recorded(

@@ -7,9 +7,8 @@ tried. ``dialog-gym data read chats my.csv --option conversation=ticket --option
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from dialog_gym.data.corpora.base import grouped, proper, recorded
 from dialog_gym.data.corpora.files import CorpusError, Numbered, Source
@@ -26,45 +25,49 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 AGENTS = ("assistant", "agent", "bot", "gpt", "model", "system", "support", "listener")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where things stand; ``""``: nowhere, or under one of the ``USUAL`` names.
+class _Columns(NamedTuple):
+    """Where things stand, see ``read``."""
 
-    Attributes:
-        conversation: Which conversation a message belongs to; its messages follow each other.
-        role: Who speaks.
-        text: What is said.
-        messages: List of messages, where a record is a whole conversation.
-        agent: What ``role`` is for the agent, several with commas between; everybody else is the partner.
-        context: What ``role`` is where the text is no turn but what both know ("system" of a chat template).
-        reward: What a message of the agent earned, 0 where it is empty.
-        score: What the conversation was given: its first value that is not empty.
-    """
-
-    conversation: str = ""
-    role: str = ""
-    text: str = ""
-    messages: str = ""
-    agent: str = ""
-    context: str = ""
-    reward: str = ""
-    score: str = ""
+    conversation: str
+    role: str
+    text: str
+    messages: str
+    agent: str
+    context: str
+    reward: str
+    score: str
 
 
-def read(source: Source, **columns: str) -> Iterator[Recorded]:
+def read(
+    source: Source,
+    conversation: str = "",
+    role: str = "",
+    text: str = "",
+    messages: str = "",
+    agent: str = "",
+    context: str = "",
+    reward: str = "",
+    score: str = "",
+) -> Iterator[Recorded]:
     """Yield the conversations, between ``"assistant"``, the agent, and ``"user"``.
 
     ``scenario.hidden``: ``id``. ``state["turns"]``: ``{"speaker": ...}``, who spoke by the file's own name.
 
     Args:
         source: The files.
-        columns: See ``Columns``.
+        conversation: Column that says which conversation a message belongs to; its messages follow each other.
+        role: Column that says who speaks.
+        text: Column that says what.
+        messages: Column with a list of messages, where a record is a whole conversation.
+        agent: What ``role`` is for the agent, several with commas between; everybody else is the partner.
+        context: What ``role`` is where the text is no turn but what both know (``"system"`` of a chat template).
+        reward: Column that says what a message of the agent earned, 0 where it is empty.
+        score: Column that says what the conversation was given: its first value that is not empty.
 
     Raises:
-        TypeError: There is no such option.
         CorpusError: No column has the name that was given, or none of the usual ones; or nobody is the agent.
     """
-    given, begun = Columns(**columns), set[bytes]()
+    given, begun = _Columns(conversation, role, text, messages, agent, context, reward, score), set[bytes]()
     for number, key, group, whole in _conversations(source, given):
         with source.record(number, key):
             if whole is None:
@@ -76,7 +79,7 @@ def read(source: Source, **columns: str) -> Iterator[Recorded]:
 
 
 def _conversations(
-    source: Source, given: Columns
+    source: Source, given: _Columns
 ) -> Iterator[tuple[int, str, list[Mapping[str, Any]], Mapping[str, Any] | None]]:
     """Yield number, id, messages, and the record that holds them if there is one."""
     rows = source.rows()
@@ -105,7 +108,7 @@ def _again(first: tuple[int, Any], rest: Numbered) -> Numbered:
 
 
 def _conversation(
-    group: list[Mapping[str, Any]], whole: Mapping[str, Any], key: str, number: int, given: Columns
+    group: list[Mapping[str, Any]], whole: Mapping[str, Any], key: str, number: int, given: _Columns
 ) -> Recorded:
     role, text = (_column(name, getattr(given, name), group[0]) for name in ("role", "text"))
     context = [row for row in group if given.context and row[role] == given.context]
