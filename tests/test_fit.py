@@ -7,6 +7,7 @@ import gymnasium as gym
 import pytest
 
 from dialog_gym.cli import main
+from dialog_gym.envs.deal_or_no_deal import DealOrNoDeal
 from dialog_gym.fit import _cut, read_chats
 
 QUICK = ["--dialogues", "3", "--steps", "2", "--json"]
@@ -32,6 +33,22 @@ def test_a_map_is_fitted_on_chats_from_a_file(capsys, tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in [chat, {"messages": chat}] * 4))
     main(["fit", "prefix", "--kind", "clone", "--chats", str(path), "--out", str(tmp_path / "map"), *QUICK])
     assert json.loads(capsys.readouterr().out)["control"]["within"] == []
+
+
+def test_a_map_is_fitted_on_a_corpus_in_the_notation_of_the_environment(capsys, tmp_path):
+    path, out = tmp_path / "talks.txt", tmp_path / "map"
+    path.write_text(
+        "".join(
+            f"<input> 1 4 4 1 1 2 </input> <dialogue> YOU: i want {n} hats <eos> THEM: deal <eos> YOU: <selection> "
+            "</dialogue> <output> item0=1 item1=0 item2=1 item0=0 item1=4 item2=0 </output> "
+            "<partner_input> 1 0 4 2 1 2 </partner_input>\n"
+            for n in range(60)
+        )
+    )
+    words = ["--corpus", "deal_or_no_deal", str(path), "--env", "DealOrNoDeal-v0", "--out", str(out)]
+    main(["fit", "prefix", "--kind", "clone", *words, *QUICK])
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["control"]["within"]) == len(DealOrNoDeal.attribute_names)
 
 
 @pytest.mark.parametrize("line", ["{", "[]x", '{"turns": []}', '["hello"]', '[{"role": "user"}]', "7"])
