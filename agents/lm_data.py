@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import Text
+
 from dialog_gym import baselines, rollout
 from dialog_gym.data import used
 from dialog_gym.data.columns import DatasetError
@@ -119,20 +121,32 @@ def data_files(data: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def task_of(env: str, env_kwargs: Mapping[str, Any]) -> Task:
-    """Return the task that is played in an environment, text or prefix.
+def task_of(env: str, env_kwargs: Mapping[str, Any], *, by_text: bool = False) -> Task:
+    """Return the task that is played in an environment, text or prefix; ``by_text`` refuses prefix environments.
 
     Raises:
-        ValueError: It is no environment of dialogues, or does not take the arguments.
+        ValueError: It is no environment of dialogues, does not take the arguments, or its actions are no text.
     """
     try:
         rows = rollout.make_rows(env, 1, env_kwargs)
     except TypeError as error:
         raise ValueError(f"{env} cannot be made with {dict(env_kwargs)}: {baselines.reason(error)}") from error
     try:
+        if by_text and not isinstance(rows.single_action_space, Text):
+            raise ValueError(
+                f"{env}: expected actions that are text, got {rows.single_action_space}; a language model speaks "
+                "itself, in the environment without 'Prefix' in its name"
+            )
         return baselines.text_rows(rows).task
     finally:
         rows.close()
+
+
+def agent_turns(dialogue: Dialogue, words: Words) -> tuple[list[Messages], list[str]]:
+    """Return the prompt before each agent turn, and what was said there, both as ``words`` puts them."""
+    places = [place for place, turn in enumerate(dialogue.turns) if turn.role == dialogue.roles[0]]
+    prompts: list[Messages] = [words(_until(dialogue, place)) for place in places]
+    return prompts, [words(_until(dialogue, place + 1))[-1]["content"] for place in places]
 
 
 def returns_to_go(rewards: Sequence[float], gamma: float) -> list[float]:
@@ -179,12 +193,7 @@ def _told(row: Recorded | Ranking, reading: _Reading, origin: str, group: int) -
         yield from _told_ranking(row, reading, origin, group)
         return
     dialogue = row.dialogue
-    words = reading.words(row.env, row.env_kwargs, dialogue)
-    prompts, replies = [], []
-    for place, turn in enumerate(dialogue.turns):
-        if turn.role == dialogue.roles[0]:
-            prompts.append(words(_until(dialogue, place)))
-            replies.append(words(_until(dialogue, place + 1))[-1]["content"])
+    prompts, replies = agent_turns(dialogue, reading.words(row.env, row.env_kwargs, dialogue))
     origin = f"{origin} (seed {row.seed})"
     rewards = _checked(row.rewards, len(prompts), origin)
     truncated = dialogue.stop_reason == "max_turns"

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from dialog_gym import lm as models
 from dialog_gym.lm.pretrained import load_pretrained
-from dialog_gym.lm.spec import EMBEDDED, parse
+from dialog_gym.lm.speaker_cache import built_speaker
+from dialog_gym.lm.spec import parse
 
 LORA_TARGETS = "all-linear"
 """peft's name for every linear layer but the output."""
@@ -143,7 +144,7 @@ def load_model(spec: str, dtype: str, device: str | None) -> tuple[Any, Any]:
         ValueError: It names no causal model that can be trained here.
     """
     found = parse(spec)
-    if found.backend not in ("tiny", "hf"):
+    if found.backend not in ("tiny", "hf", "speaker"):
         raise ValueError(
             f"the language model {spec!r} is not in this process and cannot be trained; give 'tiny', "
             "'hf:NAME_OR_PATH' or the path of a folder"
@@ -151,7 +152,11 @@ def load_model(spec: str, dtype: str, device: str | None) -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": dtype, "device": device, "adapter": None, **found.options}
     if strange := sorted(set(options) - {"dtype", "device", "adapter"}):
         raise ValueError(f"the model of a policy takes the options dtype, device and adapter, got {strange[0]!r}")
-    path: str | Path = models.WEIGHTS / found.name if found.name in EMBEDDED else found.name
+    path: str | Path = found.name
+    if found.backend == "speaker":
+        path = built_speaker(found.name)
+    elif found.backend == "tiny":
+        path = models.WEIGHTS / found.name
     model, tokenizer = load_pretrained(path, options["dtype"], options["device"], options["adapter"])
     rows: int = embeddings_of(model).shape[0]
     if len(tokenizer) > rows:

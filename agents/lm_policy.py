@@ -132,6 +132,7 @@ class LMPolicy(Agent):
 
     Attributes:
         args: Its settings.
+        more: What an algorithm keeps with the policy besides, JSON by name.
         network: What is trained.
         lm: The same model, with caches for speaking.
         tokens: Ids of the tokens it was given beside its own, in their order.
@@ -142,6 +143,7 @@ class LMPolicy(Agent):
     def __init__(self, args: Any, network: LMNetwork, tokenizer: Any, tokens: Sequence[int], base: Mapping[str, Any]):
         """Use ``build`` or ``load``."""
         self.args, self.network, self.tokens, self.base = args, network, list(tokens), dict(base)
+        self.more: dict[str, Any] = {}
         trained = network.trainable()
         self.lm = TransformersLM(network.plain, tokenizer, f"{type(self).name}({args.lm})")
         for parameter in trained.values():  # a TransformersLM freezes its model
@@ -185,12 +187,12 @@ class LMPolicy(Agent):
         """Whose notation is read and written.
 
         Raises:
-            ValueError: The policy was trained without an environment; set ``task``.
+            ValueError: The policy was trained without an environment (set ``task``), or its actions are no text.
         """
         if self._task is None:
             if not self.args.env:
                 raise ValueError("this policy was trained without an environment: set policy.task to what it plays")
-            self._task = task_of(self.args.env, self.args.env_kwargs)
+            self._task = task_of(self.args.env, self.args.env_kwargs, by_text=True)
         return self._task
 
     @task.setter
@@ -320,7 +322,7 @@ class LMPolicy(Agent):
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and settings."""
         heads = to_numpy(self.network.heads.state_dict())
-        data = {"args": asdict(self.args), "tokens": self.tokens, "base": self.base}
+        data = {"args": asdict(self.args), "tokens": self.tokens, "base": self.base, "more": self.more}
         checkpoint.write(folder, self.name, heads, data, beside=self._save_model)
 
     @classmethod
@@ -339,7 +341,9 @@ class LMPolicy(Agent):
             with torch.random.fork_rng():
                 network = LMNetwork(model, cls.head_sizes(args))
             network.heads.load_state_dict(to_torch(heads))
-            return cls(args, network, tokenizer, data["tokens"], data["base"])
+            policy = cls(args, network, tokenizer, data["tokens"], data["base"])
+            policy.more = data["more"]
+            return policy
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:

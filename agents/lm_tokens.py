@@ -33,6 +33,7 @@ from torch import Tensor
 
 from dialog_gym.agents.lm_data import Told, returns_to_go
 from dialog_gym.data.columns import DatasetError
+from dialog_gym.lm.base import Messages
 from dialog_gym.lm.transformers_lm import TransformersLM
 
 Ints = npt.NDArray[np.int32]
@@ -163,7 +164,10 @@ def token_rows(
         prompts = _encoded(chunk, lm, max_tokens)
         for one in chunk:
             starts = [next(prompts) for _ in one.prompts]
-            replies = _replies(one, starts, lm, max_tokens, marked=mark is not None)
+            replies = [
+                reply_ids(lm, text, prompt, len(start), max_tokens, marked=mark is not None)
+                for text, prompt, start in zip(one.replies, one.prompts, starts, strict=True)
+            ]
             if _speaks(one, replies, lm, empty):
                 yield from _rows(one, starts, replies, _Form(lm, max_tokens, gamma, mark))
 
@@ -200,6 +204,34 @@ def join_turns(
     return found
 
 
+def reply_ids(
+    lm: TransformersLM, text: str, prompt: Messages, start: int, max_tokens: int, *, marked: bool = False
+) -> list[int]:
+    """Return the tokens that say ``text`` behind ``prompt`` and end the turn, cut where a model would be cut.
+
+    Args:
+        lm: Whose tokens.
+        text: What is said.
+        prompt: The chat before it.
+        start: Length of the encoded prompt.
+        max_tokens: Longest reply.
+        marked: Whether a token stands between prompt and reply.
+    """
+    end = lm.chat.end_of_turn[0]
+    whole = [*lm.chat.encode_reply(text, prompt), end] if text.strip() else [end]
+    stop = next(place for place, token in enumerate(whole) if token in lm.chat.stop_ids)
+    room = max_tokens if lm.max_positions is None else min(max_tokens, lm.max_positions - start - marked)
+    return whole[: min(stop + 1, room)]
+
+
+def sequence_room(lm: TransformersLM, max_tokens: int) -> int:
+    """Return how long a sequence with marks may be before a reply.
+
+    A policy that acts does not know how long its reply will be, so every reply is given the same room.
+    """
+    return 1 << 30 if lm.max_positions is None else lm.max_positions - min(max_tokens, lm.max_positions // 4)
+
+
 def learn_everything(row: TokenRow) -> TokenRow:
     """Return ``row`` with every token but the first to be learned, the partner's and the context's too."""
     said = np.arange(1, len(row), dtype=np.int32)
@@ -230,19 +262,6 @@ def _encoded(chunk: Sequence[Told], lm: TransformersLM, max_tokens: int) -> Iter
         raise
 
 
-def _replies(
-    one: Told, starts: Sequence[Sequence[int]], lm: TransformersLM, max_tokens: int, *, marked: bool
-) -> list[list[int]]:
-    """Return the tokens of each reply up to the first that ends a turn, cut where the model would be cut."""
-    end, found = lm.chat.end_of_turn[0], []
-    for prompt, start, text in zip(one.prompts, starts, one.replies, strict=True):
-        whole = [*lm.chat.encode_reply(text, prompt), end] if text.strip() else [end]
-        stop = next(place for place, token in enumerate(whole) if token in lm.chat.stop_ids)
-        room = max_tokens if lm.max_positions is None else min(max_tokens, lm.max_positions - len(start) - marked)
-        found.append(whole[: min(stop + 1, room)])
-    return found
-
-
 def _speaks(one: Told, replies: Sequence[Sequence[int]], lm: TransformersLM, empty: Empty) -> bool:
     """Return whether a dialogue is learned from."""
     silent = [
@@ -263,10 +282,7 @@ def _rows(
 ) -> Iterator[TokenRow]:
     to_go = returns_to_go(one.rewards, form.gamma)
     marks = [[] if form.mark is None else [form.mark(value)] for value in to_go]
-    limit = 1 << 30 if form.lm.max_positions is None else form.lm.max_positions
-    # A policy that acts does not know how long its reply will be, so every reply is given the same room here too.
-    room = limit if form.mark is None else limit - min(form.max_tokens, limit // 4)
-    for tokens, places in join_turns(starts, replies, marks, room):
+    for tokens, places in join_turns(starts, replies, marks, sequence_room(form.lm, form.max_tokens)):
         said: list[int] = []
         turns: list[int] = []
         rewards: list[float] = []
