@@ -37,6 +37,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from dialog_gym.data.episodes import Recorded
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.rewards.base import Floats, Reward
 from dialog_gym.rewards.multiwoz_db import VENUES, Venues, key
@@ -249,18 +250,16 @@ def answers_of(dialogue: Dialogue, read: Reading, responses: Sequence[str] | Non
     """Return the agent's turns of a dialogue of the corpus as answers.
 
     Args:
-        dialogue: As ``read_corpus("multiwoz21", ...)`` or ``"camrest"`` give it, or played in an environment that
-            keeps the corpus' annotations: ``{"turns": [...]}`` in the dialogue's state or the scenario's hidden part,
-            of which those of the agent have ``state`` and ``booked``. The agent's n-th turn is judged by the n-th of
-            these.
+        dialogue: As ``read_corpus("multiwoz21", ...)`` or ``"camrest"`` give it: ``state["turns"]`` has the corpus'
+            annotations, of which those of the agent's turns have ``state`` and ``booked``.
         read: Reads the responses.
-        responses: What the agent said instead, one per turn of its own.
+        responses: What an agent said instead, one for each of the first turns of its role; None: what was recorded.
 
     Raises:
-        ValueError: There are no such annotations, or fewer than turns of the agent.
+        ValueError: There are no such annotations, or fewer than responses.
     """
     said = dialogue.texts(dialogue.roles[0]) if responses is None else responses
-    notes = [note for note in _notes(dialogue) if note and "state" in note][: len(said)]
+    notes = [note for note in dialogue.state.get("turns", ()) if note and "state" in note][: len(said)]
     if len(notes) < len(said):
         raise ValueError(
             f"the agent has {len(said)} turns and the corpus annotates {len(notes)}: expected the dialogue of a corpus"
@@ -273,19 +272,16 @@ def answers_of(dialogue: Dialogue, read: Reading, responses: Sequence[str] | Non
     ]
 
 
-def _notes(dialogue: Dialogue) -> Iterable[Mapping[str, Any]]:
-    found: Iterable[Mapping[str, Any]] = dialogue.state.get("turns") or dialogue.scenario.hidden.get("turns") or ()
-    return found
-
-
 class MultiWozOutcome(Reward):
     """1 if the finished dialogue succeeds (or informs), else 0; 0 before its end.
 
     For dialogues of a corpus with goals, states and a database: MultiWOZ 2.1 and CamRest; the format of MultiWOZ 2.2
-    and SGD has no goals. Responses are plain text. Except under ``"grounded"`` they may be delexicalised: if there are
-    placeholders in one, nothing else in it counts.
+    and SGD has no goals. The user must be the recorded one, for the states are: ``Response-v0`` replays a corpus so,
+    with ``metric=MultiWozOutcome(DATABASE, recorded=read_corpus("multiwoz21", FILE))``, whole dialogues and all of
+    the context.
 
-    A failure to find a goal or states raises; it is no 0.
+    Responses are plain text. Except under ``"grounded"`` they may be delexicalised: if there are placeholders in one,
+    nothing else in it counts. A failure to find a goal or states raises; it is no 0.
     """
 
     low, high = 0.0, 1.0
@@ -295,6 +291,7 @@ class MultiWozOutcome(Reward):
         database: str | Path | Venues,
         measure: Literal["success", "inform"] = "success",
         protocol: Protocol = "grounded",
+        recorded: Iterable[Recorded] = (),
     ) -> None:
         """Judge by the databases in a folder as MultiWOZ has them, or the one file that CamRest has.
 
@@ -302,6 +299,7 @@ class MultiWozOutcome(Reward):
             database: Folder, file or the databases themselves.
             measure: What is looked at.
             protocol: How responses are read.
+            recorded: Where goals and states stand, found by ``scenario.hidden["id"]``, if not in the dialogue itself.
 
         Raises:
             ValueError: There is no such measure or protocol.
@@ -315,6 +313,7 @@ class MultiWozOutcome(Reward):
         self.measure, self.protocol = measure, protocol
         finder = Finder(self.venues)
         self.read = finder if protocol == "grounded" else finder.read
+        self.recorded = {one.dialogue.scenario.hidden["id"]: one.dialogue for one in recorded}
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> Floats:
         """Return 1 for each dialogue that is over and reached it."""
@@ -324,12 +323,22 @@ class MultiWozOutcome(Reward):
         """Return what a dialogue reached so far.
 
         Raises:
-            ValueError: It has no goal or no annotations of its turns.
+            ValueError: There is no goal, there are no annotations of its turns, or it begins in the middle.
         """
-        if "goal" not in dialogue.scenario.hidden:
-            raise ValueError("the dialogue has no goal in its scenario: expected one of multiwoz21 or camrest")
-        goal, read = read_goal(dialogue.scenario.hidden["goal"]), self.read
-        return judge(goal, answers_of(dialogue, lambda text, _: read(text)), self.venues, self.protocol)
+        recorded = self.recorded.get(dialogue.scenario.hidden.get("id"), dialogue)
+        name = f"dialogue {dialogue.scenario.hidden.get('id')!r}"
+        if "goal" not in recorded.scenario.hidden:
+            raise ValueError(
+                f"{name} has no goal and is not among the recorded ones: expected a dialogue of multiwoz21 or camrest, "
+                "or MultiWozOutcome(..., recorded=read_corpus('multiwoz21', FILE))"
+            )
+        if dialogue.turns[:1] != recorded.turns[:1]:
+            raise ValueError(
+                f"{name} must begin as it was recorded, as the agent's n-th turn is judged by the n-th state; expected "
+                f"{recorded.turns[:1]}, got {dialogue.turns[:1]}"
+            )
+        answers = answers_of(recorded, lambda text, _: self.read(text), dialogue.texts(dialogue.roles[0]))
+        return judge(read_goal(recorded.scenario.hidden["goal"]), answers, self.venues, self.protocol)
 
     def _reached(self, dialogue: Dialogue) -> bool:
         verdict = self.verdict(dialogue)

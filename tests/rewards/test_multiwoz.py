@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.corpora import read_corpus
+from dialog_gym.data.episodes import Recorded
 from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.env import advance, begin
 from dialog_gym.rewards.multiwoz import (
@@ -420,22 +421,31 @@ NOTES = [
 HIDDEN = {"goal": {"restaurant": {"info": CHEAP_INDIAN, "reqt": ["phone"], "book": {"day": "monday"}}}}
 
 
+def recorded(*said):
+    """Return a dialogue of a corpus, with what the clerk said in it."""
+    dialogue = Dialogue(Scenario("", {}, HIDDEN | {"id": "7"}), ("clerk", "tourist"), state={"turns": NOTES})
+    for text in said:
+        dialogue = dialogue.said("tourist", "hm").said("clerk", text)
+    return replace(dialogue, stop_reason="end")
+
+
+GOLD = Recorded(0, recorded("Curry Hut", "01223222222 , it is AB12CD34"), (0.0, 0.0), (0.0, 0.0))
+
+
 class Replay(Task):
     """The user says what the corpus' user said, whatever the agent says."""
 
     roles = ("clerk", "tourist")
-    reward = MultiWozOutcome(VENUES)
+    reward = MultiWozOutcome(VENUES, recorded=[GOLD])
 
     def scenario(self, draws):
-        return Scenario("Cambridge.", {}, HIDDEN | {"turns": NOTES})
+        return Scenario("Cambridge.", {}, {"id": "7"})
 
     def opening(self, dialogue):
-        return dialogue.said("tourist", "a cheap Indian place?")
+        return dialogue.said("tourist", "hm")
 
     def reply(self, dialogues):
-        return [
-            Reply("book it" if one.turn == 1 else "", stop_reason="" if one.turn == 1 else "end") for one in dialogues
-        ]
+        return [Reply("hm" if one.turn == 1 else "", stop_reason="" if one.turn == 1 else "end") for one in dialogues]
 
 
 @pytest.mark.parametrize(
@@ -449,31 +459,30 @@ def test_the_reward_comes_at_the_end_of_a_dialogue_that_is_played(second, earned
     assert (first, last) == ([0.0], [earned])
 
 
-def ended(*said):
-    dialogue = Dialogue(Scenario("", {}, HIDDEN), ("clerk", "tourist"), state={"turns": NOTES})
-    for text in said:
-        dialogue = dialogue.said("tourist", "hm").said("clerk", text)
-    return replace(dialogue, stop_reason="end")
+def test_a_dialogue_that_begins_in_the_middle_is_refused():
+    cut = replace(GOLD.dialogue, turns=GOLD.dialogue.turns[1:], turn=-1)
+    with pytest.raises(ValueError, match="must begin as it was recorded"):
+        MultiWozOutcome(VENUES, recorded=[GOLD])([cut])
 
 
 def test_inform_and_success_are_different_rewards():
-    dialogues = [ended("Curry Hut", "bye"), ended("Rice Boat", "bye")]
+    dialogues = [recorded("Curry Hut", "bye"), recorded("Rice Boat", "bye")]
     inform = MultiWozOutcome(VENUES, "inform")
     assert inform.name == "multiwoz_inform"
     np.testing.assert_array_equal(inform(dialogues), [1, 0])
     np.testing.assert_array_equal(MultiWozOutcome(VENUES)(dialogues), [0, 0])
-    delexicalised = [ended("[restaurant_name] [phone]", "[reference]")]
+    delexicalised = [recorded("[restaurant_name] [phone]", "[reference]")]
     assert MultiWozOutcome(VENUES, protocol="published")(delexicalised) == [1]
     assert MultiWozOutcome(VENUES)(delexicalised) == [0]
 
 
 def test_without_goal_or_annotations_it_raises():
     outcome = MultiWozOutcome(VENUES)
-    bare = replace(ended("hello"), scenario=Scenario(""))
-    with pytest.raises(ValueError, match="no goal"):
+    bare = replace(recorded("hello"), scenario=Scenario(""))
+    with pytest.raises(ValueError, match="has no goal and is not among the recorded ones"):
         outcome([bare])
     with pytest.raises(ValueError, match="3 turns and the corpus annotates 2"):
-        outcome([ended("a", "b", "c")])
+        outcome([recorded("a", "b", "c")])
     with pytest.raises(ValueError, match="expected success or inform"):
         MultiWozOutcome(VENUES, "bleu")  # type: ignore[arg-type]
 
