@@ -329,13 +329,13 @@ class MultiWozOutcome(Reward):
         name = f"dialogue {dialogue.scenario.hidden.get('id')!r}"
         if "goal" not in recorded.scenario.hidden:
             raise ValueError(
-                f"{name} has no goal and is not among the recorded ones: expected a dialogue of multiwoz21 or camrest, "
-                "or MultiWozOutcome(..., recorded=read_corpus('multiwoz21', FILE))"
+                f"{name} has no goal and is not among the recorded ones: expected a dialogue of multiwoz21 or "
+                "camrest, or MultiWozOutcome(..., recorded=read_corpus('multiwoz21', FILE))"
             )
         if dialogue.turns[:1] != recorded.turns[:1]:
             raise ValueError(
-                f"{name} must begin as it was recorded, as the agent's n-th turn is judged by the n-th state; expected "
-                f"{recorded.turns[:1]}, got {dialogue.turns[:1]}"
+                f"{name} must begin as it was recorded, as the agent's n-th turn is judged by the n-th state; "
+                f"expected {recorded.turns[:1]}, got {dialogue.turns[:1]}"
             )
         answers = answers_of(recorded, lambda text, _: self.read(text), dialogue.texts(dialogue.roles[0]))
         return judge(read_goal(recorded.scenario.hidden["goal"]), answers, self.venues, self.protocol)

@@ -341,6 +341,7 @@ def told(text, **state):
     [
         ("Curry Hut , 01223 222222", True, True),
         ("Curry Hut , 01223 111111", True, False),  # that is Rice Boat's
+        ("Curry Hut , 01223 444444", True, False),  # that of North Wind, which fits and was not offered
         ("Curry Hut", True, False),
         ("Rice Boat , 01223 111111", False, False),  # too dear
         ("Curry Hut or Rice Boat , 01223 222222", False, False),
