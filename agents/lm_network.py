@@ -46,7 +46,7 @@ class Outputs(NamedTuple):
     """What a network makes of a batch; N is the number of actions.
 
     Attributes:
-        logits: Of the token to come, in float32, (N, vocabulary).
+        logits: Of the token to come, in float32 (float64 where the model is), (N, vocabulary).
         hidden: Last hidden state (after the final norm) there, (N, d).
         heads: What each head makes of it, in float32, (N, size).
     """
@@ -99,7 +99,9 @@ class LMNetwork(nn.Module):
         else:
             hidden = self.plain.get_decoder()(**fed)[0].flatten(0, 1)[where]
             logits = self.plain.get_output_embeddings()(hidden)
-        return Outputs(logits.float(), hidden, {name: net(hidden.float()) for name, net in self.heads.items()})
+        exact = hidden if hidden.dtype == torch.float64 else hidden.float()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return Outputs(logits, hidden, {name: net(exact) for name, net in self.heads.items()})
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are trained, by name."""

@@ -264,10 +264,9 @@ def _encoded(chunk: Sequence[Told], lm: TransformersLM, max_tokens: int) -> Iter
 
 def _speaks(one: Told, replies: Sequence[Sequence[int]], lm: TransformersLM, empty: Empty) -> bool:
     """Return whether a dialogue is learned from."""
+    said = lm.chat.decode(replies)
     silent = [
-        turn
-        for turn, (reply, text) in enumerate(zip(replies, one.replies, strict=True))
-        if (not reply or reply[0] in lm.chat.stop_ids) and not (one.played and reply and not text.strip())
+        turn for turn, text in enumerate(one.replies) if not said[turn] and not (one.played and not text.strip())
     ]
     if silent and empty == "refuse":
         raise DatasetError(

@@ -101,15 +101,19 @@ class Rollouts(Agent):
 
     @cached_property
     def _proposes(self) -> Talker:
-        return branch.model_talker(self.imagined, self.lm, Sampling(self.args.max_tokens, self.args.temperature))
+        return self._speaking(self.args.temperature)
 
     @cached_property
     def _goes_on(self) -> Talker:
         if self.args.by == "lm-sampled":
             return self._proposes
         if self.args.by == "lm":
-            return branch.model_talker(self.imagined, self.lm, Sampling(self.args.max_tokens))
+            return self._speaking(0.0)
         return branch.talker(self.imagined, self.args.by)
+
+    def _speaking(self, temperature: float) -> Talker:
+        sampling = Sampling(self.args.max_tokens, temperature)
+        return branch.model_talker(self.imagined, self.lm, sampling)  # type: ignore[arg-type]  # or its spec
 
     def act(self, observations: Any, infos: Mapping[str, Any] | None = None) -> list[str]:
         """Return the best candidate of each row, ``""`` where the dialogue is over.
