@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dialog_gym import checkpoint
@@ -154,6 +155,7 @@ def _train(
         "skipped": parts.skipped,
         "parameters": trainer.model.num_parameters(),
         "cpu_seconds": trainer.seconds,
+        "threads": torch.get_num_threads(),
         "loss": sum(trainer.losses[-50:]) / len(trainer.losses[-50:]),
         "heldout": {
             "chats": len(test),
@@ -249,23 +251,28 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _write_card(options: Options, report: Mapping[str, Any]) -> None:
-    source, test = options.source, report["heldout"]
+    test = report["heldout"]
+    notation = f"in the notation of {options.env}" if options.env else "in plain words"
     settings = json.dumps({**report["settings"], "steps": report["steps"]})
+    figures = {
+        "perplexity per token": f"{test['perplexity']:.3f}",
+        "perplexity per word": f"{test['word_perplexity']:.3f}",
+        "held out": f"{test['chats']:,} chats; {test['tokens']:,} tokens and {test['words']:,} words of replies, each "
+        "end of turn counted as one",
+        "data": f"{report['data']} (hash of the chats); {report['parts']}",
+        "seed": options.seed,
+        "updates": f"{report['steps']:,}",
+        "training": f"{report['cpu_seconds']:.0f} CPU seconds; the same bit for bit with {report['threads']} threads "
+        "on a like processor",
+        "replies cut off": f"{report['cut']:.1%}",
+        "bad records left out": report["skipped"],
+    }
     checkpoint.write_text(
         options.out / "README.md",
         f"# {options.out.name}\n\nA small Llama ({report['parameters']:,} parameters) trained from nothing on "
-        f"{report['dialogues']:,} dialogues of {source.corpus or 'a data set of episodes'} ({report['chats']:,} "
-        f"chats: each dialogue from both sides, the same chat once; {report['parts']}). It learned the replies of the "
-        f"assistant, {_notation(options.env)}. It knows nothing else.\n\n"
-        f"On {test['chats']:,} held-out chats ({test['tokens']:,} tokens, {test['words']:,} words of replies, each "
-        f"end of turn counted as one):\n\n- perplexity per token: {test['perplexity']:.3f}\n- perplexity per word: "
-        f"{test['word_perplexity']:.3f}\n\n- data: {report['data']} (hash of the chats)\n- seed: {options.seed}\n"
-        f"- updates: {report['steps']:,}\n- training: {report['cpu_seconds']:.0f} CPU seconds\n- replies cut off: "
-        f"{report['cut']:.1%}\n- bad records left out: {report['skipped']}\n\n"
-        f"Built by `dialog-gym fit speaker` with `{settings}`. The licence of the corpus holds for what is learned "
-        "from it.\n",
+        f"{report['dialogues']:,} dialogues of {options.source.corpus or 'a data set of episodes'}, told from both "
+        f"sides ({report['chats']:,} chats). It learned the replies, {notation}. It knows nothing else.\n\n"
+        + "".join(f"- {name}: {value}\n" for name, value in figures.items())
+        + f"\nBuilt by `dialog-gym fit speaker` with `{settings}`. The licence of the corpus holds for what is "
+        "learned from it.\n",
     )
-
-
-def _notation(env: str) -> str:
-    return f"in the notation of {env}" if env else "in plain words"

@@ -11,7 +11,9 @@ from rich.console import Console
 from dialog_gym.commands import Settings, env_name, parse_settings, print_json, show_rows, text_id
 from dialog_gym.lm.speaker_cache import speaker_folder
 
-Reader = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="option", metavar="KEY=VALUE")]
+ReaderOptions = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="option", metavar="KEY=VALUE")
+]
 
 
 def fit_speaker(
@@ -19,7 +21,7 @@ def fit_speaker(
     data: Path | None = None,
     env: str = "",
     settings: Settings = (),
-    option: Reader = (),
+    option: ReaderOptions = (),
     split: str = "",
     heldout: str = "",
     skip_bad: bool = False,
@@ -82,22 +84,22 @@ def fit_speaker(
     form, path = ("", str(data)) if corpus is None else corpus
     called = name or form or Path(path).name
     options = speaker_build.Options(
-        Source(form, path, split, heldout, skip_bad, parse_settings(option)),
-        out or speaker_folder(called),
-        text_id(env_name(env)).rpartition(":")[2] if env else "",
-        parse_settings(settings),
-        steps,
-        minutes,
-        epochs,
-        width,
-        layers,
-        heads,
-        vocabulary,
-        context,
-        batch,
-        learning_rate,
-        not float32,
-        seed,
+        source=Source(form, path, split, heldout, skip_bad, parse_settings(option)),
+        out=out or speaker_folder(called),
+        env=text_id(env_name(env)).rpartition(":")[2] if env else "",
+        env_kwargs=parse_settings(settings),
+        steps=steps,
+        minutes=minutes,
+        epochs=epochs,
+        width=width,
+        layers=layers,
+        heads=heads,
+        vocabulary=vocabulary,
+        context=context,
+        batch=batch,
+        learning_rate=learning_rate,
+        bfloat16=not float32,
+        seed=seed,
     )
     if steer:
         speaker_steer.world_of(options)  # told before it takes time

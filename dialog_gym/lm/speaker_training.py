@@ -22,10 +22,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from dialog_gym import checkpoint
-from dialog_gym.lm.tiny_corpus import padded
 from dialog_gym.lm.tiny_training import batches, share
 
 KIND = "speaker training"
+_WIDTHS, _LEARNED = 16, 256  # columns of a batch and learned tokens come in multiples of these
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,29 @@ class Lesson(NamedTuple):
     replies: list[tuple[int, int]]
 
 
-def learned_mask(lessons: Sequence[Lesson], width: int) -> Tensor:
-    """Return which tokens are learned, (lessons, width), bool."""
-    mask = torch.zeros(len(lessons), width, dtype=torch.bool)
-    for row, lesson in enumerate(lessons):
-        for start, stop in lesson.replies:
-            mask[row, start:stop] = True
-    return mask
+def foretold(lessons: Sequence[Lesson], width: int) -> Tensor:
+    """Return the places in front of learned tokens, where these are foretold, in rows of ``width`` laid end to end."""
+    return torch.tensor(
+        [
+            row * width + place - 1
+            for row, lesson in enumerate(lessons)
+            for start, stop in lesson.replies
+            for place in range(start, stop)
+        ]
+    )
 
 
 def reply_nats(model: PreTrainedModel, lessons: Sequence[Lesson]) -> Tensor:
     """Return the negative log-likelihood of each learned token, nats, (tokens,), row by row."""
-    ids = padded([lesson.ids for lesson in lessons], 0)
-    foretold = learned_mask(lessons, ids.shape[1])[:, 1:]
-    ids, foretold = ids.to(model.device), foretold.to(model.device)
+    # Every new shape costs a processor's kernels memory that it does not give back, so there are few shapes.
+    width = -(-max(len(lesson.ids) for lesson in lessons) // _WIDTHS) * _WIDTHS
+    ids = torch.tensor([lesson.ids + [0] * (width - len(lesson.ids)) for lesson in lessons], device=model.device)
+    places = foretold(lessons, width).to(model.device)
     # Padding is on the right, where causal attention does not see it.
-    hidden = cast(Any, model.base_model)(input_ids=ids[:, :-1]).last_hidden_state
-    logits = cast(Any, model.get_output_embeddings())(hidden[foretold])
-    return F.cross_entropy(logits.float(), ids[:, 1:][foretold], reduction="none")
+    hidden = cast(Any, model.base_model)(input_ids=ids).last_hidden_state.flatten(0, 1)
+    filled = F.pad(places, (0, -len(places) % _LEARNED))
+    logits = cast(Any, model.get_output_embeddings())(hidden[filled])[: len(places)]
+    return F.cross_entropy(logits.float(), ids.flatten()[places + 1], reduction="none")
 
 
 class Trainer:
