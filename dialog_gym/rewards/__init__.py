@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dialog_gym.rewards.affect import Affect as Affect
     from dialog_gym.rewards.base import Reward as Reward
     from dialog_gym.rewards.base import reward as reward
+    from dialog_gym.rewards.bert_score import BertClick as BertClick
+    from dialog_gym.rewards.bert_score import BertScore as BertScore
+    from dialog_gym.rewards.bleurt import Bleurt as Bleurt
     from dialog_gym.rewards.comparison import PairJudge as PairJudge
     from dialog_gym.rewards.increments import potential as potential
     from dialog_gym.rewards.judge import Judge as Judge
@@ -26,12 +29,22 @@ if TYPE_CHECKING:
     from dialog_gym.rewards.reward_model import RewardModel as RewardModel
     from dialog_gym.rewards.reward_training import train_reward_model as train_reward_model
     from dialog_gym.rewards.similarity import Similarity as Similarity
+    from dialog_gym.rewards.text_metrics import Bleu as Bleu
+    from dialog_gym.rewards.text_metrics import Chrf as Chrf
+    from dialog_gym.rewards.text_metrics import Meteor as Meteor
+    from dialog_gym.rewards.text_metrics import WordOverlap as WordOverlap
     from dialog_gym.rewards.yes_no import YesNoJudge as YesNoJudge
 
 _HOMES = {
     "Affect": "affect",
+    "BertClick": "bert_score",
+    "BertScore": "bert_score",
+    "Bleu": "text_metrics",
+    "Bleurt": "bleurt",
+    "Chrf": "text_metrics",
     "Judge": "judge",
     "Length": "length",
+    "Meteor": "text_metrics",
     "PairJudge": "comparison",
     "Perplexity": "perplexity",
     "Repetition": "repetition",
@@ -40,6 +53,7 @@ _HOMES = {
     "Similarity": "similarity",
     "Success": "outcome",
     "TaskReward": "outcome",
+    "WordOverlap": "text_metrics",
     "YesNoJudge": "yes_no",
     "potential": "increments",
     "reward": "base",
@@ -50,8 +64,14 @@ _HOMES = {
 
 __all__ = [
     "Affect",
+    "BertClick",
+    "BertScore",
+    "Bleu",
+    "Bleurt",
+    "Chrf",
     "Judge",
     "Length",
+    "Meteor",
     "PairJudge",
     "Perplexity",
     "Repetition",
@@ -60,6 +80,7 @@ __all__ = [
     "Similarity",
     "Success",
     "TaskReward",
+    "WordOverlap",
     "YesNoJudge",
     "potential",
     "reward",

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm import load
 from dialog_gym.lm.base import LanguageModel, require
 from dialog_gym.rewards.base import Floats, Reward
+from dialog_gym.rewards.encoders import SEMANTIC, TokenEncoder, Vectors
 from dialog_gym.rewards.utterance import Memory, newest, role_of
 
-Vectors = npt.NDArray[np.float32]
 Encoder = Callable[[list[str]], Vectors]
 """Turns n texts into vectors, shape ``(n, d)``."""
 
@@ -44,14 +42,16 @@ class Similarity(Reward):
         """Compare with ``to``.
 
         Args:
-            encoder: A language model or its spec (its last hidden state after the text as a user's message), a folder
-                with an encoder that transformers loads (mean of the last hidden states of a text), or any function
-                from n texts to (n, d) vectors.
+            encoder: ``"semantic"``, the sentence encoder of the extra of that name; a folder with an encoder that
+                transformers loads (both: the mean of the last hidden states of a text); a language model or its spec
+                (its last hidden state after the text as a user's message); or any function from n texts to (n, d)
+                vectors.
             to: The text to compare with; None: what the other role said last before.
             role: ``"agent"``, ``"partner"``, or the name of a role.
             name: Of this reward.
 
         Raises:
+            ModuleNotFoundError: The extra ``semantic`` is not installed.
             UnsupportedError: The language model gives no states.
         """
         self.to, self.role, self.name = to, role, name
@@ -79,39 +79,6 @@ class Similarity(Reward):
         return None
 
 
-class TransformersEncoder:
-    """Mean of the last hidden states of a text under an encoder of transformers."""
-
-    def __init__(self, folder: str | Path, *, batch_size: int = 64, device: str | None = None) -> None:
-        """Load the encoder in ``folder`` (or of this name on a hub)."""
-        from transformers import AutoModel, AutoTokenizer
-
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
-        model: Any = AutoModel.from_pretrained(str(folder))
-        self.model, self.batch_size = model.eval().to(device or "cpu"), batch_size
-        self.tokenizer.padding_side = "right"
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        longest = getattr(self.model.config, "max_position_embeddings", None) or 512
-        self.longest = min(longest, self.tokenizer.model_max_length)
-
-    def __call__(self, texts: list[str]) -> Vectors:
-        """Return one vector per text, shape ``(n, hidden size)``."""
-        import torch
-
-        found = []
-        for start in range(0, len(texts), self.batch_size):
-            part = texts[start : start + self.batch_size]
-            read = self.tokenizer(part, return_tensors="pt", padding=True, truncation=True, max_length=self.longest)
-            read = read.to(self.model.device)
-            with torch.inference_mode():
-                states = self.model(input_ids=read["input_ids"], attention_mask=read["attention_mask"])
-            mask = read["attention_mask"].unsqueeze(-1)
-            mean = (states.last_hidden_state * mask).sum(1) / mask.sum(1).clamp(min=1)
-            found.append(mean.float().cpu().numpy())
-        return np.concatenate(found)
-
-
 class _OfModel:
     def __init__(self, lm: LanguageModel) -> None:
         require(lm, ("state",), "the similarity of texts")
@@ -137,8 +104,8 @@ class _Unit:
 
 def _encoder(encoder: LanguageModel | Encoder | str) -> Encoder:
     if isinstance(encoder, str):
-        if _is_encoder(Path(encoder)):
-            return TransformersEncoder(encoder)
+        if encoder == SEMANTIC or _is_encoder(Path(encoder)):
+            return TokenEncoder(encoder).pooled
         return _OfModel(load(encoder))
     if isinstance(encoder, LanguageModel):
         return _OfModel(encoder)
