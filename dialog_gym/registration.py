@@ -18,6 +18,7 @@ TASKS = {
     "Chat": "dialog_gym.envs.chat:Chat",
     "SocialGoal": "dialog_gym.envs.social_goal:SocialGoal",
     "DealOrNoDeal": "dialog_gym.envs.deal_or_no_deal:DealOrNoDeal",
+    "CaSiNo": "dialog_gym.envs.casino:CaSiNo",
     "Response": "dialog_gym.envs.response:response",
 }
 """Task class by environment name. ``Name`` gives ``dialog_gym/Name-v0`` and ``dialog_gym/NamePrefix-v0``."""
