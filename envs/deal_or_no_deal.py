@@ -45,7 +45,7 @@ from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.envs import division_speech as speech
 from dialog_gym.envs.division import Share
 from dialog_gym.envs.division_language import Act, Lexicon, Reader, to_tokens
-from dialog_gym.envs.division_partner import Mind, mind_of, written
+from dialog_gym.envs.division_partner import Mind, Temper, mind_of, written
 from dialog_gym.envs.division_task import ACTS, Division
 from dialog_gym.task import Reply
 
@@ -86,6 +86,7 @@ class DealOrNoDeal(Division):
     reader = Reader(LEXICON)
     fallback = 0
     most = TOTAL
+    temper = Temper(starts=(0.85, 0.9, 0.95), floors=(0.35, 0.45, 0.55, 0.65))
     render_hint = "end by '<select> book=1 hat=0 ball=2', what you take, or '<select> none'"
     attribute_names = (*(f"act:{act}" for act in ACTS), *(f"share_{item}" for item in ITEMS))
     fact_names = (

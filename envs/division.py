@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import mul, sub
 from typing import NamedTuple
 
 Share = tuple[int, ...]
@@ -30,7 +31,9 @@ def points(values: Sequence[int], share: Sequence[int]) -> int:
     Raises:
         ValueError: There are not as many values as items.
     """
-    return sum(value * count for value, count in zip(values, share, strict=True))
+    if len(values) != len(share):
+        raise ValueError(f"expected as many values as items, got {tuple(values)} for {tuple(share)}")
+    return sum(map(mul, values, share))
 
 
 def rest(counts: Sequence[int], share: Sequence[int]) -> Share:
@@ -39,7 +42,7 @@ def rest(counts: Sequence[int], share: Sequence[int]) -> Share:
     >>> rest((3, 2), (1, 2))
     (2, 0)
     """
-    return tuple(count - taken for count, taken in zip(counts, share, strict=True))
+    return tuple(map(sub, counts, share))
 
 
 class Pot(NamedTuple):

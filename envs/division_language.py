@@ -32,10 +32,13 @@ class Lexicon(NamedTuple):
     Attributes:
         items: Names in selections.
         words: Word to the index of its item and whether it means all of them ("the hats").
+        mass: Whether items are spoken of as a mass ("water"): needing some is no proposal, taking it is; and people
+            settle item by item, so that what is not named stays open.
     """
 
     items: tuple[str, ...]
     words: Mapping[str, tuple[int, bool]]
+    mass: bool = False
 
 
 class Act(NamedTuple):
@@ -134,7 +137,7 @@ class _Clauses:
     """The state of reading one utterance from left to right."""
 
     def __init__(self, lexicon: Lexicon, counts: Share) -> None:
-        self.words, self.counts = lexicon.words, counts
+        self.words, self.counts, self.mass = lexicon.words, counts, lexicon.mass
         self.mentions: list[_Mention] = []
         self.owner: bool | None = None  # whether the speaker gets what follows
         self.given = False  # whether the speaker is who is given to: "give me"
@@ -142,7 +145,8 @@ class _Clauses:
         self.denied = self.skip = False
         self.open = self.part = 0  # first mention since the owner changed, since the last comma or "and"
         self.last = -1  # the item mentioned last
-        self.adds = False  # whether it comes on top of what stands: "one ball as well"
+        self.moves = False  # whether a verb of giving or taking was said since the last pronoun
+        self.adds = self.mass  # whether it comes on top of what stands: "one ball as well"
         self.whole = False  # whether everything was claimed, and not everything else
 
     def read(self, tokens: Sequence[str]) -> tuple[Partial | None, Partial]:
@@ -150,7 +154,7 @@ class _Clauses:
         for i, token in enumerate(tokens):
             before, following = tokens[max(i - 2, 0) : i], tokens[i + 1 : i + 5]
             if token in self.words:
-                self._item(*self.words[token], following)
+                self._item(*self.words[token], before[-1] if before else "", following)
             elif token in ME or token in YOU:
                 self._pronoun(token, before)
             elif token in AMOUNTS or token.isdigit() or token == "no":
@@ -180,7 +184,7 @@ class _Clauses:
             self._opened(None)
         else:
             self._opened(mine)
-            self.given = token in words.GIVEN
+            self.given, self.moves = token in words.GIVEN, self.moves and token in words.OBJECTS
 
     def _named(self, word: str) -> bool:
         return word in self.words or word in REST or word in AMOUNTS or word.isdigit() or word in ("item", "items")
@@ -191,7 +195,8 @@ class _Clauses:
             self.amount = 0 if after in self.words else self.amount
             return
         amount = int(token) if token.isdigit() else AMOUNTS[token]
-        if after in words.UNITS:
+        to_whom = after in ("for", "to") and self._is_pronoun(following[1:2])
+        if after in words.UNITS and not to_whom:
             return
         if (self.amount == ALL and amount > 0) or (self.amount == HALF and token in ("a", "all")):
             return  # "all three hats", "split all the hats"
@@ -200,7 +205,7 @@ class _Clauses:
             for item, count in enumerate(self.counts):  # "one of each"
                 self._mention(item, min(amount, count))
             self.amount, self.last = None, -1
-        elif amount >= 0 and token != "a" and self.last >= 0 and after == "for" and self._is_pronoun(following[1:2]):
+        elif amount >= 0 and token != "a" and self.last >= 0 and to_whom:
             self._mention(self.last, amount)  # "2 hats for you, 1 for me"
             self.amount = None
 
@@ -229,6 +234,7 @@ class _Clauses:
 
     def _moved(self, token: str, before: str, following: Sequence[str]) -> None:
         """Find who gets what follows a verb of giving or taking, or "for"."""
+        self.moves |= token != "for"
         if token in words.GIVES:
             if self.owner is not None:
                 self._opened(not self.owner)
@@ -261,8 +267,10 @@ class _Clauses:
         elif token not in words.FILLERS and self.amount != HALF:
             self.amount = None
 
-    def _item(self, item: int, plural: bool, following: Sequence[str]) -> None:
+    def _item(self, item: int, plural: bool, before: str, following: Sequence[str]) -> None:
         amount, self.last = self.amount, item
+        if self.mass and amount is None and before != "the" and not self.moves:
+            return  # "i need water"
         if amount is None or amount == BOTH:
             amount = (ALL if amount is None else 2) if plural else 1
         if self.amount != HALF:
@@ -336,7 +344,7 @@ def followed(floor: Floor, act: Act, first: bool, counts: Share) -> Floor:
     before = None if floor.offer is None else floor.offer if first else rest(counts, floor.offer)
     if act.accept and before is not None and agrees(act.said, before):
         return floor._replace(agreed=floor.agreed or floor.by != first)
-    share = completed(act.share, before, counts)
+    share = completed(act.share, before)
     if share == before:
         return floor._replace(agreed=floor.agreed or floor.by != first)
     return Floor(share if first else rest(counts, share), first, False)
@@ -347,12 +355,10 @@ def agrees(said: Partial, share: Share) -> bool:
     return all(number is None or number == taken for number, taken in zip(said, share, strict=True))
 
 
-def completed(share: Partial, before: Share | None, counts: Share) -> Share:
-    """Return ``share`` with what was left open as it stood ``before``, or else the speaker's."""
-    return tuple(
-        number if number is not None else before[i] if before is not None else counts[i]
-        for i, number in enumerate(share)
-    )
+def completed(share: Partial, before: Share | None) -> Share:
+    """Return ``share`` with what was left open as it stood ``before``, or else the other's."""
+    standing = before or (0,) * len(share)
+    return tuple(was if number is None else number for number, was in zip(share, standing, strict=True))
 
 
 # --- notation ----------------------------------------------------------------------------------

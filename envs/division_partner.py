@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import product
+from operator import itemgetter, mul
 from typing import Any, NamedTuple
 
 from dialog_gym.dialogue import Draws, Json
@@ -22,14 +24,25 @@ from dialog_gym.envs.division import Pot, Share, deals
 
 KINDS = ("steady", "mirror")
 STEPS = 6  # levels of the demand above the floor
-STARTS = (0.85, 0.9, 0.95)  # first demand, in shares of all points
-FLOORS = (0.35, 0.45, 0.55, 0.65)  # last demand
-PATIENCE = (5, 6, 7, 8)
 INSULT = 0.2  # a proposal that leaves the partner less than this share of all points costs double patience
 MOVES = {  # chance that the demand falls by one level, by two
     "steady": {"better": (0.5, 0.35), "again": (0.45, 0.1), "none": (0.2, 0.0)},
     "mirror": {"better": (0.45, 0.5), "again": (0.05, 0.0), "none": (0.05, 0.0)},
 }
+
+
+class Temper(NamedTuple):
+    """What partners of an environment may be like.
+
+    Attributes:
+        starts: First demands, in shares of all points.
+        floors: Last demands.
+        patience: Turns.
+    """
+
+    starts: tuple[float, ...]
+    floors: tuple[float, ...]
+    patience: tuple[int, ...] = (5, 6, 7, 8)
 
 
 class Mind(NamedTuple):
@@ -65,13 +78,13 @@ class Mind(NamedTuple):
         return self.floor + (self.start - self.floor) * self.level / STEPS
 
 
-def drawn(draws: Draws) -> dict[str, Json]:
+def drawn(temper: Temper, draws: Draws) -> dict[str, Json]:
     """Return a partner's hidden parameters."""
     return {
         "kind": draws.choice(KINDS),
-        "floor": draws.choice(FLOORS),
-        "start": draws.choice(STARTS),
-        "patience": draws.choice(PATIENCE),
+        "floor": draws.choice(temper.floors),
+        "start": draws.choice(temper.starts),
+        "patience": draws.choice(temper.patience),
     }
 
 
@@ -115,9 +128,10 @@ class Table(NamedTuple):
 @lru_cache(maxsize=1 << 13)
 def table(pot: Pot) -> Table:
     """Return the deals of ``pot`` as its partner sees them."""
-    whole = pot.worth((0,) * len(pot.counts))[1]
-    worth = {deal: pot.worth(deal)[1] / whole for deal in deals(pot.counts)}
-    return Table(worth, tuple(sorted(worth.items(), key=lambda pair: (-pair[1], pair[0]))))
+    left = [[value * (count - taken) for taken in range(count + 1)] for count, _, value in zip(*pot, strict=True)]
+    whole = sum(most for most, *_ in left)
+    worth = {deal: sum(parts) / whole for deal, parts in zip(deals(pot.counts), product(*left), strict=True)}
+    return Table(worth, tuple(sorted(worth.items(), key=itemgetter(1), reverse=True)))
 
 
 def reaction(mind: Mind, share: Share | None, worth: float) -> str:
@@ -167,7 +181,7 @@ def counter(mind: Mind, pot: Pot, draws: Draws) -> Share:
     for deal, worth in table(pot).falling:
         if worth < mind.demand - 1e-9:
             break
-        kindness = sum(map(int.__mul__, weights, deal))
+        kindness = sum(map(mul, weights, deal))
         if kindness > most:
             best, most = (deal,), kindness
         elif kindness == most:
@@ -181,18 +195,21 @@ def counter(mind: Mind, pot: Pot, draws: Draws) -> Share:
 class Prospect:
     """The best play against a partner whose kind, floor and start are known, solved exactly.
 
-    A proposal that is not accepted counts only by its worth: what the agent may do is to propose any deal. The value
-    is in points of the agent; whoever is left by the partner has ``fallback``.
+    The agent may propose any deal that is no insult; one that is not accepted counts only by its worth to the partner.
+    The value is in points of the agent; who is left by the partner has ``fallback``.
     """
 
     def __init__(self, pot: Pot, kind: str, floor: float, start: float, fallback: int) -> None:
         """Prepare the game; states are solved when they are asked for."""
         self.pot, self.kind, self.floor, self.start, self.fallback = pot, kind, floor, start, fallback
-        best: dict[float, Share] = {}
-        for deal, worth in table(pot).falling:  # of deals with one worth the agent's best
-            if worth not in best or pot.worth(deal)[0] > pot.worth(best[worth])[0]:
-                best[worth] = deal
-        self.choices = tuple((deal, worth, pot.worth(deal)[0]) for worth, deal in best.items())
+        best: dict[float, tuple[Share, float, int]] = {}
+        for deal, worth in table(
+            pot
+        ).falling:  # of deals with one worth the agent's best; what is accepted at once as one
+            key, mine = min(worth, start), pot.worth(deal)[0]
+            if worth >= INSULT and (key not in best or mine > best[key][2]):
+                best[key] = (deal, worth, mine)
+        self.choices = tuple(best.values())
         self._solved: dict[tuple[int, int, float], tuple[float, Share]] = {}
 
     def demand(self, level: int) -> float:
@@ -215,11 +232,10 @@ class Prospect:
         if points <= self.fallback:
             return float(self.fallback)
         one, two = MOVES[self.kind]["better" if worth > heard + 1e-9 else "again"]
-        left = patience - (2 if worth < INSULT else 1)
         value = 0.0
         for fall, chance in ((2, two), (1, one), (0, 1 - one - two)):
             if chance > 0:
-                value += chance * self._after(choice, max(level - fall, 0), left, max(worth, heard))
+                value += chance * self._after(choice, max(level - fall, 0), patience - 1, max(worth, heard))
         return value
 
     def _after(self, choice: tuple[Share, float, int], level: int, patience: int, heard: float) -> float:

@@ -110,3 +110,24 @@ ANSWERS: Phrases = (
     "well, {best} worth the most here",
 )
 GREETINGS: Phrases = ("", "", "hi", "hello", "hey")
+CAMP_REASONS = {
+    "food": (
+        "we hike all day and get hungry",
+        "my children eat a lot",
+        "i forgot to pack snacks",
+        "a friend may join us for dinner",
+    ),
+    "water": (
+        "it will be hot and dry",
+        "we need it for the dog as well",
+        "the lake is too far away",
+        "i get thirsty on long trails",
+    ),
+    "firewood": (
+        "the nights are cold up there",
+        "we cook on the fire every night",
+        "it rained and all wood is wet",
+        "a fire keeps the bears away",
+    ),
+}
+"""Why a camper needs an item; which of these are told is drawn, and says nothing of its priority."""

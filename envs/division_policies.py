@@ -27,7 +27,6 @@ from dialog_gym.rollout import bootstrap, wilson
 ACCEPT = "accept"
 Decision = Share | None | str
 Policy = Callable[[Division, Dialogue, Draws], Decision]
-LATE = 5  # turns after which ``infers`` takes what it can get
 SKILL = 0.35  # share of the turns of self-play that are the oracle's
 
 
@@ -194,16 +193,29 @@ def _kindness(counts: Share, share: Share, wants: Sequence[float]) -> float:
     return sum(want * left for want, left in zip(wants, rest(counts, share), strict=True))
 
 
-def infers(task: Division, dialogue: Dialogue, draws: Draws) -> Decision:
-    """Ask first, then give way by what the partner seems to want; take what stands before it leaves."""
-    if dialogue.turn == 0:
-        return None
-    _, values = own(dialogue)
-    offer = offered(task, dialogue)
-    warned = any(phrase in dialogue.turns[-1].text for phrase in phrases.LAST_CHANCES)
-    if offer is not None and (warned or dialogue.turn >= LATE) and points(values, offer) > task.fallback:
-        return ACCEPT
-    return _demanding(task, dialogue, 0.95 - 0.5 * min((dialogue.turn - 1) / 6, 1.0))
+def inferring(start: float, end: float, turns: int, late: int, ask: bool) -> Policy:
+    """Return the policy that gives way by what the partner seems to want; late it takes what it can get.
+
+    Args:
+        start: First demand, in shares of its points.
+        end: Last demand.
+        turns: Proposals from the first demand to the last.
+        late: Agent turns after which it accepts what is better than no deal, as it does when the partner warns it.
+        ask: Whether its first turn is the question what the partner wants.
+    """
+
+    def decide(task: Division, dialogue: Dialogue, draws: Draws) -> Decision:
+        if ask and dialogue.turn == 0:
+            return None
+        _, values = own(dialogue)
+        offer = offered(task, dialogue)
+        heard = dialogue.turns[-1].text if dialogue.turns else ""
+        warned = any(phrase in heard for phrase in phrases.LAST_CHANCES)
+        if offer is not None and (warned or dialogue.turn >= late) and points(values, offer) > task.fallback:
+            return ACCEPT
+        return _demanding(task, dialogue, start + (end - start) * min((dialogue.turn - ask) / turns, 1.0))
+
+    return decide
 
 
 def fair(task: Division, dialogue: Dialogue, draws: Draws) -> Decision:
@@ -247,9 +259,10 @@ def random_decision(task: Division, dialogue: Dialogue, draws: Draws) -> Decisio
 
 TABLE: dict[str, tuple[str, Policy]] = {
     "oracle": ("sees the partner's values and mind", oracle_decision),
-    "infers": ("asks, then gives way by what the partner wants", infers),
-    "conceding": ("from all to half of its points in 6 turns", conceding(1.0, 0.5, 6)),
-    "constant": ("always the same demand, .6 of its points", conceding(0.6, 0.6, 1)),
+    "infers": ("gives way by what the partner wants", inferring(0.85, 0.45, 4, 5, False)),
+    "asks": ("asks first, then does the same", inferring(0.75, 0.45, 4, 5, True)),
+    "conceding": ("from .9 to .3 of its points in 4 turns", conceding(0.9, 0.3, 4)),
+    "constant": ("always the same demand, half of its points", conceding(0.5, 0.5, 1)),
     "hard-headed": ("always the same demand, .8 of its points", hard_headed),
     "greedy": ("everything of any worth to it", greedy),
     "fair": ("half of everything by number", fair),

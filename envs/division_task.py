@@ -92,12 +92,14 @@ class Division(World):
         reader: What understands utterances.
         fallback: Points of each side without a deal.
         most: The most points that one side can have.
+        temper: What its scripted partners may be like.
     """
 
     tag: ClassVar[str]
     reader: ClassVar[Reader]
     fallback: ClassVar[int]
     most: ClassVar[int]
+    temper: ClassVar[partner.Temper]
     max_chars = 1000
 
     def __init__(self, side: str, objective: str, max_turns: int) -> None:
@@ -118,7 +120,7 @@ class Division(World):
     def scenario(self, draws: Draws) -> Scenario:
         """Draw a scenario and the partner's hidden kind, floor, first demand and patience."""
         drawn = draws.choice(self.pool)
-        return Scenario(drawn.public, drawn.private, {**drawn.hidden, **partner.drawn(draws)})
+        return Scenario(drawn.public, drawn.private, {**drawn.hidden, **partner.drawn(self.temper, draws)})
 
     def opening(self, dialogue: Dialogue) -> Dialogue:
         """Set the partner's first mind; a partner who is the first makes an offer."""
@@ -135,7 +137,7 @@ class Division(World):
     def _first_state(self, dialogue: Dialogue) -> dict[str, Json]:
         hidden = dialogue.scenario.hidden
         if "kind" not in hidden:  # a scenario from elsewhere
-            drawn = partner.drawn(dialogue.draws("partner's kind"))
+            drawn = partner.drawn(self.temper, dialogue.draws("partner's kind"))
             hidden = {**drawn, **hidden}
         mind = written(partner.first_mind(hidden))
         return {**mind, "selections": dict.fromkeys(ROLES), "closing": ""}
@@ -204,7 +206,7 @@ class Division(World):
     def _talk(self, dialogue: Dialogue, act: Act) -> Reply:
         """Answer what is no selection."""
         mind, pot, draws = mind_of(dialogue.state), pot_of(dialogue), dialogue.draws("partner")
-        share = self._proposed(mind, act, pot.counts)
+        share = self._proposed(mind, act)
         if share is None and act.accept and (deal := mind.agreed or mind.offer) is not None:
             return self._close(dialogue, mind._replace(agreed=deal))
         after = partner.hear(mind, pot, share, draws.uniform())
@@ -221,14 +223,14 @@ class Division(World):
         text = self._counter_words(dialogue, act, mind, after, share, offer, draws)
         return Reply(text, {**state, "offer": list(offer)})
 
-    def _proposed(self, mind: Mind, act: Act, counts: Share) -> Share | None:
+    def _proposed(self, mind: Mind, act: Act) -> Share | None:
         """Return the share that the agent proposes for itself; the standing offer where it agrees to a part of it."""
         if act.share is None:
             return None
         standing = mind.offer if mind.offer is not None else mind.last
         if act.accept and mind.offer is not None and language.agrees(act.said, mind.offer):
             return mind.offer
-        return language.completed(act.share, standing, counts)
+        return language.completed(act.share, standing)
 
     def _parting(self, draws: Draws) -> str:
         return speech.parting(draws)

@@ -18,6 +18,7 @@ UNITS = _set("point points pts to s")  # after a number that counts no items
 
 ME = _set("i ill id im ive me my mine myself gimme lemme gimmie iam ii")
 GIVEN = _set("me gimme lemme")  # of these, who is given to
+OBJECTS = _set("me you u ya ur")  # may follow a verb of giving: "give you water"
 YOU = _set("you u youll youd your yours youre ya yourself ur yo")
 GIVES = _set("give giving offer trade spare leave hand sacrifice surrender concede offering trading lend")
 TAKES = _set("take keep have get takes keeps")
@@ -35,7 +36,10 @@ PARTS = _set(", and - / & plus")
 
 COPULAS = _set("is are isnt arent have has mean means was were do does dont doesnt worth holds")
 WORTH = _set("worth worthless useless zero nothing value values points point no dont valuable")
-FILLERS = _set("the of my your those these that this any them other extra more for items things stuff")
+FILLERS = _set(
+    "the of my your those these that this any them other extra more for items things stuff additional package "
+    "packages pack packs bundle bundles bottle bottles unit units piece pieces case cases fire"
+)
 
 SELECTS = re.compile(
     r"^\W*(?:<select>|(?:i|my|our)?\s*(?:final\s+)?(?:select(?:ion)?|choose|choice)(?:\s+is)?"

@@ -25,7 +25,7 @@ def test_points_and_deals_by_hand():
     assert rest((1, 4, 1), (1, 0, 1)) == (0, 4, 0)
     assert len(deals((1, 4, 1))) == 2 * 5 * 2
     assert POT.worth((1, 0, 1)) == (6, 8)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="as many values as items"):
         points((1, 2), (1, 1, 1))
 
 
