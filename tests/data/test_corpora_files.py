@@ -150,6 +150,19 @@ def test_another_encoding_is_told_in_the_record_where_it_shows(tmp_path):
     assert [row["text"] for _, row in Source(path, encoding="latin-1").csv()][1] == "café"
 
 
+def test_what_never_ends_is_not_read_into_memory(tmp_path, monkeypatch):
+    for module in ("files", "json_stream"):
+        monkeypatch.setattr(f"dialog_gym.data.corpora.{module}.LONGEST", 200_000)
+    (tmp_path / "a.json").write_text('[1, {"a": "' + "x" * 900_000)
+    before, message, rest, _ = bad(tmp_path / "a.json", Source.json_array)
+    assert before == rest == [(0, 1)]
+    assert "not closed within 200000 characters" in message
+    (tmp_path / "a.jsonl").write_text('1\n"' + "x" * 900_000)
+    before, message, rest, _ = bad(tmp_path / "a.jsonl", Source.json_lines)
+    assert before == rest == [(0, 1)]
+    assert "a line is longer than 200000 characters" in message
+
+
 def test_utf_16_is_recognised(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(json.dumps(RECORDS).encode("utf-16"))

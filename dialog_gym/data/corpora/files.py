@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from dialog_gym.data.columns import DatasetError
-from dialog_gym.data.corpora.json_stream import JsonStream, Part
+from dialog_gym.data.corpora.json_stream import LONGEST, JsonStream, Part
 from dialog_gym.dialogue import Json
 
 CHUNK = 1 << 16
@@ -438,12 +438,16 @@ def _clean(text: str, encoding: str) -> str:
 def _split_lines(pieces: Iterator[str]) -> Iterator[str]:
     """Yield lines with their ends; only a line feed ends one: texts may hold other separators."""
     kept: list[str] = []
+    length = 0
     for piece in pieces:
         first, *rest = piece.split("\n")
         kept.append(first)
+        length += len(first)
+        if length > LONGEST:
+            raise ValueError(f"a line is longer than {LONGEST} characters")
         for part in rest:
             yield "".join(kept) + "\n"
-            kept = [part]
+            kept, length = [part], len(part)
     if last := "".join(kept):
         yield last
 
