@@ -4,10 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from dialog_gym.benchmarks import negotiation
 from dialog_gym.data.corpora import CorpusError, read_corpus
 from dialog_gym.data.corpora import deal_or_no_deal as dond
 from dialog_gym.data.episodes import Episodes
+from dialog_gym.envs.deal_or_no_deal import DealOrNoDeal
 
 DATA = Path(__file__).parents[3] / "shared/data"
 there = pytest.mark.skipif(not (DATA / "deal_or_no_deal").exists(), reason="the published corpora are not here")
@@ -178,6 +181,47 @@ def test_who_walks_away_has_five_points(tmp_path, end):
 def test_damaged_records_are_told(tmp_path, data, message):
     with pytest.raises(CorpusError, match=message):
         casino(tmp_path / "a.json", data)
+
+
+# --- the benchmark -----------------------------------------------------------------------------
+
+
+def test_lines_are_scored_by_themselves_and_compared():
+    lines = [dond.parse(text) for text in (line(), mirror(), line(talk="YOU: hi <eos> YOU: <selection>"))]
+    checked = negotiation.lines_checked([*lines, dond.parse(line(output="<disagree> " * 5 + "<disagree>"))])
+    assert checked["lines"] == 4
+    assert (checked["agreed lines"], checked["agreed lines with an equal mirror"]) == (3, 2)
+    assert checked["agreed lines that differ"] == 1  # its other line is missing
+    assert checked["points per agreed line"] == pytest.approx((4 + 9 + 4) / 3)
+    assert checked["points per line"] == pytest.approx((4 + 9 + 4) / 4)
+
+
+def test_the_parser_is_measured_by_the_deal_of_the_end(tmp_path):
+    talks = [TALK, TALK.replace("book", "ball")]  # the book was chosen in both
+    path = written(tmp_path / "a.txt", *[line(talk) for talk in talks], line(output="<disagree> " * 5 + "<disagree>"))
+    dialogues = [episode.dialogue for episode in read_corpus("deal_or_no_deal", path)]
+    measured = negotiation.parser(DealOrNoDeal(), dialogues)
+    assert (measured["deals"], measured["sides right"][0]) == (2, 0.5)
+    assert measured["items right"] == pytest.approx((3 + 1) / 6)
+    assert measured["agreement heard"] == 1.0
+    ends = negotiation.people(dialogues, 0)
+    assert ends["ends"] == {"agreed": 2, "disagreed": 1}
+    assert ends["agreed"][0] == pytest.approx(2 / 3)
+    assert ends["points of a side"] == pytest.approx(13 / 3)
+
+
+@there
+def test_the_report_is_printed(tmp_path, capsys):
+    for name in ("deal_or_no_deal/val.txt.gz", "casino/casino_valid.json.gz"):
+        for copy in (name, name.replace("val.txt", "train.txt").replace("valid", "train")):
+            (tmp_path / copy).parent.mkdir(exist_ok=True)
+            (tmp_path / copy).symlink_to(DATA / name)
+    negotiation.main(["--data", str(tmp_path), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["Deal or No Deal, validation"]["agreed lines that differ"] == 0
+    assert report["CaSiNo, validation"]["points equal"] == 60
+    negotiation.show(report, Console(width=200))
+    assert "pareto of agreed" in capsys.readouterr().out
 
 
 # --- what is published -------------------------------------------------------------------------
