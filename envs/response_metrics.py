@@ -19,7 +19,8 @@ def metric_named(metric: str | Reward, encoder: str | None = None) -> Reward:
 
     Args:
         metric: ``"bleu"``, ``"chrf"``, ``"meteor"``, ``"overlap"`` (of words: lexical, no package), ``"bertscore"``,
-            ``"click"``, ``"bleurt"``; or any reward.
+            ``"click"``, ``"bleurt"``; or any reward, such as ``BertClick(BertScorer(FOLDER, 17, baseline=FILE))``:
+            "click" alone does not rescale, and its threshold of .6 means something else with each encoder.
         encoder: For ``"bertscore"`` and ``"click"`` the folder of an encoder, by default that of the extra
             ``semantic``; for ``"bleurt"`` that of its checkpoint.
 
