@@ -53,6 +53,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dialog_gym.data.corpora.sotopia import DIMENSIONS, RANGES
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.envs import social_goal_language as language
 from dialog_gym.envs import social_goal_phrases as phrases
@@ -69,7 +70,7 @@ from dialog_gym.envs.social_goal_people import (
     taste,
     view_of,
 )
-from dialog_gym.envs.social_goal_rules import ACTS, DIMENSIONS, KINDS, MANNERS, RANGES, TOPICS, Act, Heard, Mind
+from dialog_gym.envs.social_goal_rules import ACTS, KINDS, MANNERS, TOPICS, Act, Heard, Mind
 from dialog_gym.envs.social_goal_sotopia import RELATIONSHIPS, Combination, read_combinations
 from dialog_gym.rewards.base import Reward, Scored
 from dialog_gym.splits import in_split

@@ -14,24 +14,6 @@ KINDS = ("warm", "reasons", "trade", "slow")
 TOPICS = ("work", "family", "health")
 MANNERS = ("warm", "plain", "rude")
 ACTS = ("ask", "offer", "reason", "question", "compliment", "apologise", "accept", "reveal", "leave", "none")
-DIMENSIONS = (
-    "believability",
-    "relationship",
-    "knowledge",
-    "secret",
-    "social_rules",
-    "financial_and_material_benefits",
-    "goal",
-)
-RANGES = {
-    "believability": (0, 10),
-    "relationship": (-5, 5),
-    "knowledge": (0, 10),
-    "secret": (-10, 0),
-    "social_rules": (-10, 0),
-    "financial_and_material_benefits": (-5, 5),
-    "goal": (0, 10),
-}
 LIKED_MANNER = {"warm": "warm", "reasons": "plain", "trade": "plain", "slow": "warm"}
 
 # QUALITY[kind][act]: how well an act moves such a partner; at most WRONG is held against the speaker.
@@ -170,7 +152,7 @@ def told(mind: Mind, topic: str) -> Mind:
 
 
 def scores(mind: Mind) -> tuple[float, ...]:
-    """Return the seven scores of the agent in the order of ``DIMENSIONS``."""
+    """Return the seven scores of the agent in Sotopia's order."""
     spent = OFFER_COST[mind.offer] if mind.agreed else 0
     return (
         float(mind.credit),

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dialog_gym.data.corpora.sotopia import DIMENSIONS, RANGES
 from dialog_gym.dialogue import Dialogue, Draws, Turn
 from dialog_gym.env import advance, begin
 from dialog_gym.envs import social_goal_phrases as phrases
@@ -29,12 +30,10 @@ from dialog_gym.envs.social_goal_policies import (
 )
 from dialog_gym.envs.social_goal_rules import (
     ACTS,
-    DIMENSIONS,
     KINDS,
     LIKED_MANNER,
     MANNERS,
     QUALITY,
-    RANGES,
     TOPICS,
     Act,
     Mind,

@@ -15,7 +15,11 @@ from dialog_gym.data.corpora.base import recorded
 from dialog_gym.data.corpora.files import Source, key_of
 from dialog_gym.data.episodes import Recorded
 from dialog_gym.dialogue import Dialogue, Scenario, Turn
-from dialog_gym.envs.social_goal_rules import DIMENSIONS, RANGES
+from dialog_gym.rewards.rubric import SOTOPIA
+
+RANGES = {one.name: (one.low, one.high) for one in SOTOPIA.dimensions}
+"""Least and most of each of the seven dimensions."""
+DIMENSIONS = tuple(RANGES)
 
 ROLES = ("first", "second")
 _VIEWED = re.compile(r"""<(\w+)\s+viewer=["']?(\w+)["']?\s*>(.*?)</\1>""", re.DOTALL)
