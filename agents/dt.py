@@ -76,10 +76,10 @@ class Args(DataArgs):
 
 
 def edges_of(returns: Sequence[float], buckets: int, by: str) -> list[float]:
-    """Return at most ``buckets - 1`` returns at which a better token begins, ascending.
+    """Return at most ``buckets - 1`` returns at which a better token begins, ascending; the lowest is below them all.
 
     >>> edges_of([0.0, 0.0, 0.0, 0.5, 1.0, 2.0], 3, "quantiles"), edges_of([0.0, 3.0], 3, "range")
-    ([0.333333, 0.666667], [1.0, 2.0])
+    ([0.5, 1.0], [1.0, 2.0])
 
     Raises:
         DatasetError: All returns are the same, so that there is nothing to be conditioned on.
@@ -92,8 +92,9 @@ def edges_of(returns: Sequence[float], buckets: int, by: str) -> list[float]:
     if by == "range":
         cuts = np.linspace(low, high, buckets + 1)[1:-1]
     else:
-        cuts = np.quantile(np.array(returns), np.linspace(0, 1, buckets + 1)[1:-1])
-    return sorted({round(float(cut), 6) for cut in cuts if cut > low})
+        cuts = np.quantile(np.array(returns), np.linspace(0, 1, buckets + 1)[1:-1], method="higher")
+    above = min(value for value in returns if value > low)  # where most earn the least, the rest is still told apart
+    return sorted({float(max(cut, above)) if by == "quantiles" else float(cut) for cut in cuts})
 
 
 def bucket(value: float, edges: Sequence[float]) -> int:

@@ -174,8 +174,7 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str], generator: tor
 
     The embeddings of tokens that stand in an order begin in that order, on the line between two points drawn at the
     usual distance from the mean: ``mean + std * ((1 - x) u + x v)`` with x from 0 to 1 and standard normal u, v.
-    An output layer that is tied to the input has the same rows; another one gets its own mean, so that a new token is
-    neither likelier nor less likely than the average.
+    An output layer that is tied to the input has the same rows (see ``make_room`` for others).
 
     Raises:
         ValueError: A token is there already.
@@ -185,17 +184,27 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str], generator: tor
         raise ValueError(f"the tokenizer has the token {there[0]!r} already; begin with a model without it")
     tokenizer.add_special_tokens({"extra_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
     ids: list[int] = tokenizer.convert_tokens_to_ids(list(tokens))
-    if len(tokenizer) > embeddings_of(model).shape[0]:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    inputs, outputs = embeddings_of(model), model.get_output_embeddings().weight
+    make_room(model, ids)
     with torch.no_grad():
-        old = inputs[: min(ids)].float()
-        u, v = torch.randn(2, inputs.shape[1], generator=generator).to(old)
+        weights = embeddings_of(model)
+        old = weights[: min(ids)].float()
+        u, v = torch.randn(2, weights.shape[1], generator=generator).to(old)
         x = torch.linspace(0, 1, len(ids)).to(old)[:, None]
-        if outputs is not inputs:
-            outputs[ids] = outputs[: min(ids)].float().mean(0).to(outputs.dtype)
-        inputs[ids] = (old.mean(0) + old.std(0) * ((1 - x) * u + x * v)).to(inputs.dtype)
+        weights[ids] = (old.mean(0) + old.std(0) * ((1 - x) * u + x * v)).to(weights.dtype)
     return ids
+
+
+@torch.no_grad()
+def make_room(model: Any, ids: Sequence[int]) -> None:
+    """Let ``model`` have embeddings for new token ``ids``, which are its highest.
+
+    An output layer that is not tied to the input gets its mean there: a new token is as likely as the average.
+    """
+    if max(ids) >= embeddings_of(model).shape[0]:
+        model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
+    outputs = model.get_output_embeddings().weight
+    if outputs is not embeddings_of(model):
+        outputs[list(ids)] = outputs[: min(ids)].float().mean(0).to(outputs.dtype)
 
 
 def prepare_training(model: Any, adapter: Adapter | None, new_tokens: Sequence[int] = ()) -> Any:

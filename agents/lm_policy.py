@@ -43,6 +43,7 @@ from dialog_gym.agents.lm_network import (
     add_tokens,
     embeddings_of,
     load_model,
+    make_room,
     prepare_training,
 )
 from dialog_gym.agents.loop import RunArgs, at_least
@@ -337,8 +338,8 @@ class LMPolicy(Agent):
         _check_sums(saved)
         try:
             args = args_from_json(cls.args_class, data["args"])
-            model, tokenizer = _load_saved(saved, args, data, device)
-            with torch.random.fork_rng():
+            with torch.random.fork_rng():  # what is drawn is overwritten
+                model, tokenizer = _load_saved(saved, args, data, device)
                 network = LMNetwork(model, cls.head_sizes(args))
             network.heads.load_state_dict(to_torch(heads))
             policy = cls(args, network, tokenizer, data["tokens"], data["base"])
@@ -354,7 +355,9 @@ class LMPolicy(Agent):
         was = self.network.plain.config.use_cache
         self.network.plain.config.use_cache = True
         with quiet():
-            self.network.model.save_pretrained(str(place))
+            # peft would add all embeddings to an adapter; those that are new are in it anyway
+            whole = {"save_embedding_layers": False} if self.network.has_adapter else {}
+            self.network.model.save_pretrained(str(place), **whole)
             self.lm.tokenizer.save_pretrained(str(place))
         self.network.plain.config.use_cache = was
         (place / "README.md").unlink(missing_ok=True)  # peft's form with nothing in it
@@ -384,8 +387,8 @@ def _load_saved(place: Path, args: Any, data: Mapping[str, Any], device: str | N
             f"has {rows} now: it is another model"
         )
     tokenizer = AutoTokenizer.from_pretrained(str(place))
-    if len(tokenizer) > rows:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if data["tokens"]:
+        make_room(model, data["tokens"])
     return PeftModel.from_pretrained(model, str(place), is_trainable=True), tokenizer
 
 

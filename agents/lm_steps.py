@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -107,13 +107,26 @@ class Stepper:
         steps: Taken so far.
     """
 
-    def __init__(self, network: LMNetwork, args: StepArgs, accelerator: Accelerator, total: int) -> None:
-        """Hold the optimiser; ``total`` steps are to be taken."""
+    def __init__(
+        self, network: LMNetwork, args: StepArgs, accelerator: Accelerator, total: int, *, heads: float = 1.0
+    ) -> None:
+        """Hold the optimiser; ``total`` steps are to be taken, in which heads learn at ``heads`` times the rate."""
         self.plain, self.args, self.accelerator, self.total, self.steps = network, args, accelerator, total, 0
         if args.recompute:
             network.plain.gradient_checkpointing_enable({"use_reentrant": False})
-        self.parameters = list(network.trainable().values())
-        optimizer = torch.optim.AdamW(self.parameters, lr=args.lr, weight_decay=args.weight_decay, fused=True)
+        trained = network.trainable()
+        self.parameters = list(trained.values())
+        groups: list[dict[str, Any]] = [{"params": self.parameters, "factor": 1.0}]
+        if heads != 1.0:
+            mine = [name.startswith("heads.") for name in trained]  # which come last
+            groups = [
+                {
+                    "params": [p for p, is_head in zip(self.parameters, mine, strict=True) if is_head == which],
+                    "factor": f,
+                }
+                for which, f in ((False, 1.0), (True, heads))
+            ]
+        optimizer = torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay, fused=True)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
 
     def step(
@@ -149,7 +162,7 @@ class Stepper:
                 "smaller learning rate (lr), or look at the data"
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.steps, self.total, self.args)
+            group["lr"] = group["factor"] * learning_rate(self.steps, self.total, self.args)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1

@@ -1,0 +1,135 @@
+"""The decision transformer on words: return tokens, targets, and what they do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialog_gym.agent import load_agent
+from dialog_gym.agents import dt
+from dialog_gym.agents.lm_data import read_data
+from dialog_gym.data.columns import DatasetError
+from dialog_gym.dialogue import Dialogue, Scenario, Turn
+from dialog_gym.env import advance
+from dialog_gym.rollout import make_rows, play
+from tests.agents.graph import GRAPH, Walk, random_walks, walker
+
+QUICK = {"env": GRAPH, "max_tokens": 4, "eval_every": 0, "track": "none", "progress": False, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    return walker(tmp_path_factory.mktemp("walker") / "lm")
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory):
+    return str(random_walks(tmp_path_factory.mktemp("walks") / "data", 500))
+
+
+@pytest.fixture
+def training(walks, spec):
+    return dt.Training(dt.DT, dt.Args(data=(walks,), lm=spec, limit=60, edges=(0.5, 1.0), gamma=0.5, **QUICK))
+
+
+def test_edges_by_hand():
+    assert dt.edges_of([0.0, 1.0, 2.0, 3.0, 4.0], 4, "quantiles") == [1.0, 2.0, 3.0]
+    assert dt.edges_of([0.0] * 9 + [1.0], 10, "quantiles") == [1.0]  # most share a token
+    assert dt.edges_of([0.0] * 9 + [1.0], 4, "range") == [0.25, 0.5, 0.75]
+    with pytest.raises(DatasetError, match="all returns-to-go are 1, so no reply is better"):
+        dt.edges_of([1.0, 1.0], 4, "range")
+
+
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=30).filter(lambda v: len(set(v)) > 1), st.integers(2, 12))
+def test_a_better_return_never_gets_a_worse_token(returns, buckets):
+    for by in ("quantiles", "range"):
+        edges = dt.edges_of(returns, buckets, by)
+        assert len(edges) < buckets
+        found = [dt.bucket(value, edges) for value in sorted(returns)]
+        assert found == sorted(found)
+        assert found[0] == 0 < found[-1]
+
+
+def test_the_two_tokens_of_the_paper():
+    assert [dt.bucket(reward, [1.0]) for reward in (0.0, 0.99, 1.0)] == [0, 0, 1]
+
+
+def test_each_reply_stands_behind_the_token_of_its_return_to_go(training):
+    policy = training.agent
+    for row in training.train_rows:
+        for turn in np.unique(row.turns):
+            first = row.said[row.turns == turn][0]
+            to_go = float(row.returns[row.turns == turn][0])
+            assert row.tokens[first - 1] == policy.tokens[sum(to_go >= edge for edge in (0.5, 1.0))]
+        assert not set(row.tokens[row.said]) & set(policy.tokens)
+        assert sum(token in policy.tokens for token in row.tokens) == len(np.unique(row.turns))
+    returns = [float(value) for row in training.train_rows for value in row.returns]
+    assert max(returns) == 1.0 == policy.more["best"]
+
+
+def test_the_prompt_is_what_was_learned(training, walks):
+    policy, task = training.agent, training.agent.task
+    one = next(one for one in read_data([walks], policy.lm) if len(one.replies) > 2 and not one.total)
+    (row,) = training.tokens([one], mark=policy.mark)
+    dialogue = Dialogue(Scenario(one.prompts[0][0]["content"]), task.roles, 7, state={"at": 1, "steps": 0})
+    policy.args = replace(policy.args, target=0.0)
+    for turn, (prompt, reply) in enumerate(zip(one.prompts, one.replies, strict=True)):
+        turns = [Turn("walker" if m["role"] == "assistant" else "guide", m["content"]) for m in prompt[1:]]
+        (ids,) = policy.prompt_ids([replace(dialogue, turns=tuple(turns), turn=-1)])
+        assert ids == row.tokens[: row.said[row.turns == turn][0]].tolist()
+        assert reply
+
+
+def test_targets_fall_by_what_was_received(training):
+    policy = training.agent  # gamma .5
+    policy.args = replace(policy.args, target=2.0)
+    start = Dialogue(Scenario("s"), ("walker", "guide"), 3)
+    first = start.said("walker", "a").said("guide", "b")
+    second = first.said("walker", "c")
+    assert policy.targets(start, 0.0) == [2.0]
+    assert policy.targets(first, 0.5) == [2.0, 3.0]  # (2 - .5) / .5
+    assert policy.targets(second, 1.0) == [2.0, 3.0, 4.0]
+    assert policy.targets(replace(second, seed=4), 1.0) == [2.0, 2.0, 2.0]  # taken up in its middle
+    policy.args = replace(policy.args, decrease=False)
+    assert policy.targets(first, 0.5) == [2.0, 2.0]
+
+
+def test_rewards_come_from_the_task(training):
+    task = Walk()
+    policy, opened = training.agent, make_rows(GRAPH, 4).reset(seed=1)[1]["dialogue"]
+    after = advance(task, opened, [task.oracle(d) for d in opened])
+    assert policy._rewards([*opened, *after.dialogues]) == [0.0] * 4 + [pytest.approx(r) for r in after.rewards]
+
+
+def test_settings_that_contradict_themselves_are_refused(walks, spec):
+    for settings, message in (
+        ({"buckets": 1}, "buckets must be at least 2"),
+        ({"edges": (1.0, 0.5)}, "edges must ascend"),
+        ({"gamma": 0.0}, "gamma must be above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dt.Args(**settings)
+
+
+def test_asked_for_more_it_earns_more_than_its_data(walks, spec, tmp_path):
+    args = dt.Args(
+        data=(walks,), lm=spec, out=str(tmp_path / "a"), gamma=0.9, by="range", steps=140, batch=48, lr=8e-3, **QUICK
+    )
+    agent = dt.train(args)
+
+    def score(target):
+        agent.args = replace(args, target=target)
+        agent.forget()
+        agent._targets.clear()
+        return np.mean([episode.total for _, episode in play(agent, make_rows(GRAPH, 32), 64, seed=10**6)])
+
+    best, worst = score(None), score(0.0)
+    assert best > 0.5  # walks at random: .29
+    assert worst < 0.15
+    loaded = load_agent(tmp_path / "a")
+    _, infos = make_rows(GRAPH, 5).reset(seed=3)
+    agent.args = args
+    agent.forget()
+    assert loaded.act(None, infos) == agent.act(None, infos)
