@@ -16,7 +16,10 @@ the published dialogues of FILE when the environment is made (``casino_satisfact
 The scripted partner is that of ``division_partner``; see ``DealOrNoDeal-v0``. It accepts a submitted deal that is
 worth its demand and rejects any other; once both agree in talk, who agreed last lets the other submit.
 ``partner=SPEC`` lets a language model be the partner.
-``python -m dialog_gym.envs.casino`` prints the table of scripted policies: TABLE_HERE
+``python -m dialog_gym.envs.casino`` prints the table of scripted policies. Points of the agent on 512
+held-out episodes (seeds from 1,000,000; 95% intervals of .3 to .6): ``oracle``, which sees the partner's values and
+mind but not its luck, 22.3; giving way step by step, whether or not by what the partner wants, 18.9; the best constant
+demand 12.5; random 10.1. People have 19.0 where they agree, and 18.6 in all.
 
 Scenarios: embedded, the 36 pairs of priorities in four variants of reasons; ``scenarios=FILE`` plays the published
 pairs of participants, the agent being who spoke first or second (``side``). ``split``: "train" and "heldout" are 70

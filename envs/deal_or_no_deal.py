@@ -21,7 +21,10 @@ phrases, of which a fifth are wrong. It answers what it wants when it is asked. 
 one that leaves it less than a fifth takes two; then it leaves. It selects what was agreed, else its own last offer.
 
 ``partner=SPEC`` lets a language model be the partner, asked for its selection in its turn; the agent's is not shown.
-``python -m dialog_gym.envs.deal_or_no_deal`` prints the table of scripted policies: TABLE_HERE
+``python -m dialog_gym.envs.deal_or_no_deal`` prints the table of scripted policies. Points of the
+agent on 512 held-out episodes (seeds from 1,000,000; 95% intervals of .2 to .3): ``oracle``, which sees the partner's
+values and mind but not its luck, 6.99; who infers them and sees nothing hidden 5.88; the best constant demand 4.16;
+random 2.68. People have 7.5 where they agree, and 5.8 in all.
 
 Scenarios: embedded, by the published rules: 1 to 4 of each item, 5 to 7 items, everything worth 10 to either side,
 every item worth something to somebody and some item worth something to both (5,295 scenarios; the published ones are
