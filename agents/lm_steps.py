@@ -116,16 +116,10 @@ class Stepper:
             network.plain.gradient_checkpointing_enable({"use_reentrant": False})
         trained = network.trainable()
         self.parameters = list(trained.values())
-        groups: list[dict[str, Any]] = [{"params": self.parameters, "factor": 1.0}]
-        if heads != 1.0:
-            mine = [name.startswith("heads.") for name in trained]  # which come last
-            groups = [
-                {
-                    "params": [p for p, is_head in zip(self.parameters, mine, strict=True) if is_head == which],
-                    "factor": f,
-                }
-                for which, f in ((False, 1.0), (True, heads))
-            ]
+        first = sum(not name.startswith("heads.") for name in trained)  # heads come last
+        groups: list[dict[str, Any]] = [{"params": self.parameters[:first], "factor": 1.0}]
+        if first < len(trained):
+            groups.append({"params": self.parameters[first:], "factor": heads})
         optimizer = torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay, fused=True)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
 
