@@ -15,7 +15,7 @@ the published dialogues of FILE when the environment is made (``casino_satisfact
 
 The scripted partner is that of ``division_partner``; see ``DealOrNoDeal-v0``. It accepts a submitted deal that is
 worth its demand and rejects any other; once both agree in talk, who agreed last lets the other submit.
-``partner=SPEC`` lets a language model be the partner.
+``partner=SPEC`` lets a language model be the partner (``notation="plain"``: a large chat model).
 ``python -m dialog_gym.envs.casino`` prints the table of scripted policies. Points of the agent on 512
 held-out episodes (seeds from 1,000,000; 95% intervals of .3 to .6): ``oracle``, which sees the partner's values and
 mind but not its luck, 22.3; giving way step by step, whether or not by what the partner wants, 18.9; the best constant
@@ -65,6 +65,8 @@ class CaSiNo(Division):
         split: ``"all"``, ``"train"`` or ``"heldout"``.
         objective: What is rewarded: the agent's ``"points"`` or the ``"joint"`` points of both.
         max_turns: Agent turns, submissions and answers included, after which the dialogue is truncated.
+        notation: What language models read: ``"corpus"``, short and in lower case as models read it that were trained
+            on the corpus, or ``"plain"``, the rules and the talk as people read them (for large chat models).
         satisfaction: A published file to fit the satisfaction of participants to, for the signal of that name.
     """
 
@@ -93,10 +95,11 @@ class CaSiNo(Division):
         split: str = "all",
         objective: str = "points",
         max_turns: int = 12,
+        notation: str = "corpus",
         satisfaction: str | Path | None = None,
     ) -> None:
         """Read the scenarios and fit the satisfaction, if files are given; see the class for the arguments."""
-        super().__init__(side, objective, max_turns)
+        super().__init__(side, objective, max_turns, notation)
         self.pool = self._in_split(generated() if scenarios is None else read_scenarios(scenarios), split)
         if satisfaction is not None:
             self.signals = {"satisfaction": Satisfaction.fit(satisfaction).reward(self.fallback)}

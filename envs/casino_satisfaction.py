@@ -1,8 +1,9 @@
 """How satisfied a participant of CaSiNo would be with an outcome: a linear model of the points of both sides.
 
 It is fitted by least squares to what the participants of the published dialogues said (1 to 5), on the file that the
-user gives; nothing of it ships. On the 900 published training dialogues (1,800 participants) it explains 16% of the variance, on
-the 60 participants of the validation split 7% (correlation .45): people were mostly satisfied, whatever they had.
+user gives; nothing of it ships. On the 900 published training dialogues (1,800 participants) it explains 16% of the
+variance, on the 60 participants of the validation split 7% (correlation .45): people were mostly satisfied, whatever
+they had.
 """
 
 from __future__ import annotations

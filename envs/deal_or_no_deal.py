@@ -20,7 +20,8 @@ its demand, else offers the deal that leaves it its demand and fits best what th
 phrases, of which a fifth are wrong. It answers what it wants when it is asked. Its patience is 5 to 8 turns, of which
 one that leaves it less than a fifth takes two; then it leaves. It selects what was agreed, else its own last offer.
 
-``partner=SPEC`` lets a language model be the partner, asked for its selection in its turn; the agent's is not shown.
+``partner=SPEC`` lets a language model be the partner, asked for its selection in its turn; the agent's is not shown
+(``notation="plain"`` gives a large chat model the rules in full sentences).
 ``python -m dialog_gym.envs.deal_or_no_deal`` prints the table of scripted policies. Points of the
 agent on 512 held-out episodes (seeds from 1,000,000; 95% intervals of .2 to .3): ``oracle``, which sees the partner's
 values and mind but not its luck, 6.99; who infers them and sees nothing hidden 5.88; the best constant demand 4.16;
@@ -47,7 +48,7 @@ from dialog_gym.data.corpora.files import Source
 from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.envs import division_speech as speech
 from dialog_gym.envs.division import Share
-from dialog_gym.envs.division_language import Act, Lexicon, Reader, to_tokens
+from dialog_gym.envs.division_language import Act, Lexicon, Reader
 from dialog_gym.envs.division_partner import Mind, Temper, mind_of, written
 from dialog_gym.envs.division_task import ACTS, Division
 from dialog_gym.task import Reply
@@ -82,6 +83,8 @@ class DealOrNoDeal(Division):
         split: ``"all"``, ``"train"`` or ``"heldout"``.
         objective: What is rewarded: the agent's ``"points"`` or the ``"joint"`` points of both.
         max_turns: Agent turns, its selection included, after which the dialogue is truncated.
+        notation: What language models read: ``"corpus"``, short and in lower case as models read it that were trained
+            on the corpus, or ``"plain"``, the rules and the talk as people read them (for large chat models).
     """
 
     world = "divide"
@@ -110,9 +113,10 @@ class DealOrNoDeal(Division):
         split: str = "all",
         objective: str = "points",
         max_turns: int = 10,
+        notation: str = "corpus",
     ) -> None:
         """Read the scenarios, if a file is given; see the class for the arguments."""
-        super().__init__(side, objective, max_turns)
+        super().__init__(side, objective, max_turns, notation)
         self.pool = self._in_split(generated() if scenarios is None else read_scenarios(scenarios), split)
 
     def system_line(self, dialogue: Dialogue, role: str) -> str:
@@ -125,7 +129,7 @@ class DealOrNoDeal(Division):
         """Return a turn as a model reads it; a selection of the other is ``<selection>``, the own one is seen."""
         ended = text.strip() == SELECTION
         if not ended and self.act(dialogue, text).select is None:
-            return to_tokens(text)
+            return self._talked(text)
         if not own:
             return SELECTION
         if ended:  # the partner's own: the agent's is never unseen

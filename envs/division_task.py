@@ -29,6 +29,7 @@ Floats = npt.NDArray[np.float32]
 ROLES = ("first", "second")
 TERMS = ("points", "partner_points", "joint", "agreed", "pareto")
 OBJECTIVES = ("points", "joint")
+NOTATIONS = ("corpus", "plain")
 ACTS = ("none", "propose", "accept", "reject", "question", "select")
 WRONG_CUE = 0.2  # share of the partner's cues that belong to the other kind
 HINT = 0.6  # probability that a counter-offer has a cue, or a warning when patience is short
@@ -93,6 +94,7 @@ class Division(World):
         fallback: Points of each side without a deal.
         most: The most points that one side can have.
         temper: What its scripted partners may be like.
+        notation: What language models read: that of the corpus, or the words that people read.
     """
 
     tag: ClassVar[str]
@@ -102,15 +104,16 @@ class Division(World):
     temper: ClassVar[partner.Temper]
     max_chars = 1000
 
-    def __init__(self, side: str, objective: str, max_turns: int) -> None:
+    def __init__(self, side: str, objective: str, max_turns: int, notation: str) -> None:
         """Check the settings that all divisions have."""
-        for name, value, known in (("side", side, ROLES), ("objective", objective, OBJECTIVES)):
+        settings = (("side", side, ROLES), ("objective", objective, OBJECTIVES), ("notation", notation, NOTATIONS))
+        for name, value, known in settings:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         if max_turns < 2:
             raise ValueError(f"max_turns must be at least 2 (a word and a selection), got {max_turns}")
         self.roles = ("first", "second") if side == "first" else ("second", "first")
-        self.max_turns = max_turns
+        self.max_turns, self.notation = max_turns, notation
         self.reward = Outcome(objective, self.fallback, self.most)
         self.pool: tuple[Scenario, ...] = ()
 
@@ -278,9 +281,15 @@ class Division(World):
     def messages(self, dialogue: Dialogue, role: str) -> list[dict[str, str]]:
         """Return the chat for a language model: lower case, marks apart, the private values in the first line.
 
-        The newest turn of each role may be its selection. What an old turn becomes depends on that turn alone.
+        In the notation "plain" the first line is what ``role`` knows in full sentences, with the rules, and the turns
+        are as they were said. What an old turn becomes depends on that turn alone.
         """
-        chat = [{"role": "system", "content": self.system_line(dialogue, role)}]
+        system = self.system_line(dialogue, role)
+        if self.notation == "plain":
+            system = (
+                f"{dialogue.brief(role)}\nSay only your next words, in one or two sentences, or your choice alone."
+            )
+        chat = [{"role": "system", "content": system}]
         for speaker, text in dialogue.turns:
             own = speaker == role
             chat.append(
@@ -290,7 +299,11 @@ class Division(World):
 
     def _written(self, dialogue: Dialogue, speaker: str, text: str, own: bool) -> str:
         """Return a turn as a model reads it."""
-        return language.to_tokens(self._canonical(dialogue, text))
+        return self._talked(self._canonical(dialogue, text))
+
+    def _talked(self, text: str) -> str:
+        """Return what was said, in the notation."""
+        return text if self.notation == "plain" else language.to_tokens(text)
 
     def _canonical(self, dialogue: Dialogue, text: str) -> str:
         """Return a selection in its one form, and any other text as it is."""
@@ -299,7 +312,7 @@ class Division(World):
 
     def utterance(self, dialogue: Dialogue, text: str) -> str:
         """Return what a language model wrote as people read it."""
-        return language.from_tokens(text)
+        return text.strip() if self.notation == "plain" else language.from_tokens(text)
 
     # --- what a world tells --------------------------------------------------------------------
 

@@ -269,6 +269,17 @@ def test_what_models_read():
     assert task.utterance(dialogue, " i'd like the book , ok ? ") == "i'd like the book, ok?"
 
 
+def test_large_models_read_plain_words_and_no_selection_of_the_other():
+    task, (_, dialogue) = DealOrNoDeal(notation="plain"), made()
+    ended, _ = step(task, step(task, dialogue, "I'd like the book, you take the rest!")[0], "I choose 1 book")
+    chat = task.messages(ended, "second")
+    assert "Divide 1 book, 4 hats and 1 ball between you." in chat[0]["content"]
+    assert "a hat is worth 2" in chat[0]["content"]
+    assert chat[1]["content"] == "I'd like the book, you take the rest!"
+    assert [m["content"] for m in chat[-2:]] == ["<selection>", "<select> book=0 hat=4 ball=1"]
+    assert task.utterance(dialogue, " Fine , ok . ") == "Fine , ok ."
+
+
 def test_a_partner_who_ended_the_talk_sees_its_own_selection():
     task, dialogue = made()
     sealed, _ = step(task, step(task, dialogue, "what would you like?")[0], "deal")
@@ -356,6 +367,7 @@ def test_other_formats_are_refused(tmp_path, text):
         ({"objective": "fun"}, "objective must be one of"),
         ({"max_turns": 1}, "max_turns must be at least 2"),
         ({"split": "dev"}, "split must be one of"),
+        ({"notation": "long"}, "notation must be one of 'corpus', 'plain', got 'long'"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):
