@@ -77,7 +77,7 @@ class Options:
     heads: int = 6
     vocabulary: int = 2000
     context: int = 512
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 2e-3
     bfloat16: bool = True
     seed: int = 0

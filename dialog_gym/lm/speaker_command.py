@@ -35,7 +35,7 @@ def fit_speaker(
     heads: int = 6,
     vocabulary: int = 2000,
     context: int = 512,
-    batch: int = 32,
+    batch: int = 16,
     learning_rate: float = 2e-3,
     float32: bool = False,
     steer: bool = False,

@@ -42,7 +42,7 @@ class Settings:
     """
 
     steps: int
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     bfloat16: bool = True

@@ -91,7 +91,7 @@ def test_perplexity_per_word_counts_what_stands_between_spaces_and_each_end():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"), [({"steps": 0}, "got 0 and 32"), ({"steps": 1, "batch": 0}, "got 1 and 0")]
+    ("wrong", "told"), [({"steps": 0}, "got 0 and 16"), ({"steps": 1, "batch": 0}, "got 1 and 0")]
 )
 def test_impossible_settings_are_refused(wrong, told):
     with pytest.raises(ValueError, match=told):
