@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from dialog_gym.agents.loop import RunArgs, at_least
+from dialog_gym.dialogue import Dialogue
 from dialog_gym.registration import register_envs
+from dialog_gym.world import World
+from dialog_gym.wrappers.lagrangian import MULTIPLIER, Lagrangian, VectorLagrangianWrapper
 
 Floats = npt.NDArray[np.float32]
+Budget = float | Literal["task"] | None
+"""Mean cost of a dialogue that is allowed, ``"task"`` for what the task allows, None where costs do not matter."""
 log = logging.getLogger("dialog_gym")
+
+
+@dataclass(frozen=True)
+class VectorArgs(RunArgs):
+    """What every agent that acts by vectors can be told."""
+
+    budget: float | Literal["task"] | None = None
+    """Mean cost of a dialogue that is allowed: costs are then paid for in training, at a price that holds them there
+    (``dialog_gym.wrappers.lagrangian``). ``task``: what the task allows; None: costs do not matter."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        super().__post_init__()
+        if isinstance(self.budget, (int, float)):
+            at_least(self, 0, "budget")
 
 
 class Transitions(NamedTuple):
@@ -27,13 +49,18 @@ class Transitions(NamedTuple):
     next_observations: Floats  # (n, d), the true successor also of the last step
     terminated: npt.NDArray[np.bool_]  # (n,)
     truncated: npt.NDArray[np.bool_]  # (n,)
+    said: Floats  # (n, k), what was understood of what was said (``World.attributes``); k = 0 where nobody tells
 
 
-def make_vector_env(env_id: str, rows: int, env_kwargs: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
+def make_vector_env(
+    env_id: str, rows: int, env_kwargs: Mapping[str, Any], budget: Budget = None
+) -> VectorEnv[Any, Any, Any]:
     """Make ``rows`` environments that do not reset themselves, with vectors in and vectors out.
 
+    With a ``budget``, rewards are less what the costs are worth (``VectorLagrangianWrapper``).
+
     Raises:
-        ValueError: Actions are not vectors in [-1, 1] or observations not vectors.
+        ValueError: Actions are not vectors in [-1, 1], observations not vectors, or the task has no budget.
     """
     register_envs()
     mode: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
@@ -47,10 +74,12 @@ def make_vector_env(env_id: str, rows: int, env_kwargs: Mapping[str, Any]) -> Ve
         env = gym.make_vec(spec, rows, **mode, **env_kwargs)
     try:
         _check_spaces(env_id, env)
+        if budget is None:
+            return env
+        return VectorLagrangianWrapper(env, budget=None if budget == "task" else budget)
     except ValueError:
         env.close()
         raise
-    return env
 
 
 def _check_spaces(env_id: str, env: VectorEnv[Any, Any, Any]) -> None:
@@ -67,6 +96,12 @@ def _check_spaces(env_id: str, env: VectorEnv[Any, Any, Any]) -> None:
         )
     if env.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
         raise ValueError(f"{env_id} must take autoreset_mode='disabled', it runs {env.metadata.get('autoreset_mode')}")
+
+
+def world_of(env: Any) -> World | None:
+    """Return the task of ``env`` if it tells what is understood of an utterance, else None."""
+    task = getattr(env.unwrapped, "task", None)
+    return task if isinstance(task, World) and task.attribute_names else None
 
 
 def checked_rows(observations: Any, size: int) -> Floats:
@@ -90,20 +125,26 @@ class Collector:
     Attributes:
         observations: What each row sees now, (n, d).
         returns: Reward of the unfinished dialogues so far, (n,).
-        ended: Return and length of each dialogue that ended since ``pop_metrics``.
+        costs: Their cost so far, (n,); 0 without a budget.
+        ended: Return, length and cost of each dialogue that ended since ``pop_metrics``.
     """
 
-    def __init__(self, env_id: str, rows: int, env_kwargs: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, env_id: str, rows: int, env_kwargs: Mapping[str, Any], seed: int, budget: Budget = None
+    ) -> None:
         """Make the environment; call ``begin`` or ``restore`` next."""
         self.env_id, self.seed = env_id, seed
-        self.env = make_vector_env(env_id, rows, env_kwargs)
+        self.env = make_vector_env(env_id, rows, env_kwargs, budget)
+        self.below = self.env.env if isinstance(self.env, VectorLagrangianWrapper) else self.env
+        self.world = world_of(self.env)
+        self.said_size = 0 if self.world is None else len(self.world.attribute_names)
         self.observation_size, self.action_size = (
             int(np.prod(space.shape or 0))
             for space in (self.env.single_observation_space, self.env.single_action_space)
         )
         self.observations: Floats = np.zeros((rows, self.observation_size), dtype=np.float32)
-        self.returns, self.lengths = np.zeros(rows), np.zeros(rows, dtype=np.int64)
-        self.ended: list[tuple[float, int]] = []
+        self.returns, self.costs, self.lengths = np.zeros(rows), np.zeros(rows), np.zeros(rows, dtype=np.int64)
+        self.ended: list[tuple[float, int, float]] = []
 
     def begin(self) -> None:
         """Reset every row from the seed."""
@@ -111,25 +152,40 @@ class Collector:
 
     def step(self, actions: Floats) -> Transitions:
         """Take one step in every row, and reset those that ended."""
-        before = self.observations
-        found, rewards, terminated, truncated, _ = self.env.step(actions)
+        before, spoken_to = self.observations, self._dialogues()
+        found, rewards, terminated, truncated, infos = self.env.step(actions)
         after, rewards = self._checked(found), np.asarray(rewards, dtype=np.float32)
         if not np.isfinite(rewards).all():
             row = int(np.flatnonzero(~np.isfinite(rewards))[0])
             raise ValueError(f"{self.env_id}: the reward of row {row} is {rewards[row]}; mend the reward function")
-        step = Transitions(before, actions, rewards, after, np.array(terminated), np.array(truncated))
+        said = self._said(spoken_to)
+        step = Transitions(before, actions, rewards, after, np.array(terminated), np.array(truncated), said)
         self.returns += rewards
+        if self.lagrangian is not None:  # tell what was earned before costs were paid
+            self.returns += infos[MULTIPLIER] * infos["cost"]
+            self.costs += infos["cost"]
         self.lengths += 1
         self._reset(step.terminated | step.truncated, after)
         return step
 
     def pop_metrics(self) -> dict[str, float]:
-        """Return mean return and length of the dialogues that ended since the last call, if any did."""
+        """Return mean return and length of the dialogues that ended since the last call, if any did.
+
+        With a budget also their mean cost, which the return is not reduced by, and the price of a cost now.
+        """
         ended, self.ended = self.ended, []
         if not ended:
             return {}
-        score, length = np.mean(ended, axis=0).tolist()
-        return {"train/return": score, "train/turns": length}
+        score, length, cost = np.mean(ended, axis=0).tolist()
+        told = {"train/return": score, "train/turns": length}
+        if self.lagrangian is None:
+            return told
+        return {**told, "train/cost": cost, "train/multiplier": self.lagrangian.multiplier}
+
+    @property
+    def lagrangian(self) -> Lagrangian | None:
+        """What sets the price of a cost, None without a budget."""
+        return self.env.lagrangian if isinstance(self.env, VectorLagrangianWrapper) else None
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return what ``restore`` needs, as arrays and JSON."""
@@ -138,35 +194,54 @@ class Collector:
             "returns": self.returns,
             "lengths": self.lengths,
         }
-        get_state = getattr(self.env, "get_state", None)
-        return arrays, {"env": None if get_state is None else get_state()}
+        get_state = getattr(self.below, "get_state", None)
+        data = {"env": None if get_state is None else get_state()}
+        if self.lagrangian is not None:
+            arrays["costs"], data["lagrangian"] = self.costs, self.lagrangian.get_state()
+        return arrays, data
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], data: Mapping[str, Any], step: int) -> None:
         """Go on from what ``state`` returned at ``step``.
 
         An environment without ``get_state`` begins new dialogues, from a seed that step and seed determine.
         """
+        if self.lagrangian is not None:
+            self.lagrangian.set_state(data["lagrangian"])
         if data["env"] is None:
             log.warning("%s has no get_state: its dialogues begin anew, numbers will differ", self.env_id)
             seed = np.random.SeedSequence([self.seed, step]).generate_state(1)
             self.observations = self._checked(self.env.reset(seed=int(seed[0]))[0])
             return
-        self.env.set_state(data["env"])  # type: ignore[attr-defined]  # it had get_state
+        self.below.set_state(data["env"])  # type: ignore[attr-defined]  # it had get_state
         # The stored observations, since those computed anew may differ in the last digit.
         self.observations = arrays["observations"].copy()
         self.returns, self.lengths = arrays["returns"].copy(), arrays["lengths"].copy()
+        if self.lagrangian is not None:
+            self.costs = arrays["costs"].copy()
 
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
 
+    def _dialogues(self) -> list[Dialogue]:
+        return [] if self.world is None else list(self.env.unwrapped.dialogues)  # type: ignore[attr-defined]
+
+    def _said(self, before: list[Dialogue]) -> Floats:
+        """Return what was understood of the newest agent turn, the dialogue ``before`` it given."""
+        said = np.zeros((self.env.num_envs, self.said_size), np.float32)
+        if self.world is not None:
+            role = self.world.roles[0]
+            for row, (was, now) in enumerate(zip(before, self._dialogues(), strict=True)):
+                said[row] = self.world.attributes(was, role, now.texts(role)[-1])
+        return said
+
     def _reset(self, over: npt.NDArray[np.bool_], after: Floats) -> None:
         self.observations = after
         if not over.any():
             return
-        pairs = zip(self.returns[over].tolist(), self.lengths[over].tolist(), strict=True)
-        self.ended += [(float(score), int(length)) for score, length in pairs]
-        self.returns[over], self.lengths[over] = 0.0, 0
+        columns = (self.returns, self.lengths, self.costs)
+        self.ended += zip(*(column[over].tolist() for column in columns), strict=True)
+        self.returns[over], self.lengths[over], self.costs[over] = 0.0, 0, 0.0
         fresh = self._checked(self.env.reset(options={"reset_mask": over})[0])
         self.observations = np.where(over[:, None], fresh, after)
 

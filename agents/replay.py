@@ -13,35 +13,39 @@ from torch import Tensor
 
 GOES_ON, TERMINATED, TRUNCATED = 0.0, 1.0, 2.0
 COLUMNS = ("observations", "actions", "rewards", "next_observations", "terminals")
-"""The arrays of a buffer file, (N, ...) float32, named as in D4RL; ``truncations`` is optional."""
+"""The arrays of a buffer file, (N, ...) float32, named as in D4RL; ``truncations`` and ``said`` are optional."""
 
 
 class Batch(NamedTuple):
-    """Transitions to learn from; ``discounts`` is 0 where the dialogue terminated, not where it was cut short."""
+    """Transitions to learn from; ``discounts`` is 0 where the dialogue ended (see ``ReplayBuffer.sample``)."""
 
     observations: Tensor  # (B, d)
     next_observations: Tensor  # (B, d), the true successor also of the last step
     actions: Tensor  # (B, A), as taken
     rewards: Tensor  # (B,), discounted sum over the steps in between
     discounts: Tensor  # (B,), gamma to the number of those steps, or 0
+    said: Tensor  # (B, k), what was understood of what the actions made the model say; k may be 0
 
 
 class ReplayBuffer:
-    """The last ``capacity`` transitions, as float32 in one array: ``4 * capacity * (2 d + A + 2)`` bytes.
+    """The last ``capacity`` transitions, as float32 in one array: ``4 * capacity * (2 d + A + k + 2)`` bytes.
 
-    One row of the array is ``[observation, next observation, action, reward, end]``, so that a sample is
+    One row of the array is ``[observation, next observation, action, said, reward, end]``, so that a sample is
     one gather. ``end`` is 0 (goes on), 1 (terminated) or 2 (truncated).
 
     Transitions come from ``rows`` dialogues stepped together, always all of them and in one order: the
     next step of the dialogue at place i is at i + rows, which is what n-step returns follow.
     """
 
-    def __init__(self, capacity: int, observation_size: int, action_size: int, *, rows: int = 1) -> None:
+    def __init__(
+        self, capacity: int, observation_size: int, action_size: int, *, rows: int = 1, said_size: int = 0
+    ) -> None:
         """Reserve the memory (the system hands it out as it is filled)."""
         if capacity < rows:
             raise ValueError(f"capacity must hold at least one step of the {rows} rows, got {capacity}")
         self.observation_size, self.action_size, self.rows = observation_size, action_size, rows
-        self.data = torch.empty(capacity, 2 * observation_size + action_size + 2)
+        self.said_size = said_size
+        self.data = torch.empty(capacity, 2 * observation_size + action_size + said_size + 2)
         self.size = self.position = 0
 
     def __len__(self) -> int:
@@ -66,10 +70,12 @@ class ReplayBuffer:
         next_observations: npt.ArrayLike,
         terminated: npt.ArrayLike,
         truncated: npt.ArrayLike,
+        said: npt.ArrayLike | None = None,
     ) -> None:
         """Store one transition per row, over the oldest if the buffer is full. Both ends at once are terminated."""
         ends = np.where(terminated, TERMINATED, np.where(truncated, TRUNCATED, GOES_ON))
-        parts = (observations, next_observations, actions, np.asarray(rewards)[:, None], ends[:, None])
+        told = np.zeros((len(ends), 0)) if said is None else said
+        parts = (observations, next_observations, actions, told, np.asarray(rewards)[:, None], ends[:, None])
         new = torch.from_numpy(np.concatenate([np.asarray(part, dtype=np.float32) for part in parts], axis=1))
         if len(new) > self.capacity:
             raise ValueError(f"{len(new)} transitions do not fit into a buffer of {self.capacity}")
@@ -79,8 +85,18 @@ class ReplayBuffer:
         self.position = (self.position + len(new)) % self.capacity
         self.size = min(self.size + len(new), self.capacity)
 
-    def sample(self, count: int, generator: torch.Generator, *, gamma: float, n_step: int = 1) -> Batch:
-        """Draw ``count`` transitions, each with equal chance, with returns over up to ``n_step`` steps."""
+    def sample(
+        self, count: int, generator: torch.Generator, *, gamma: float, n_step: int = 1, cut_ends: bool = False
+    ) -> Batch:
+        """Draw ``count`` transitions, each with equal chance, with returns over up to ``n_step`` steps.
+
+        Args:
+            count: How many.
+            generator: Source of chance.
+            gamma: Discount per step.
+            n_step: Steps of true reward; fewer up to an end and to the newest step.
+            cut_ends: Whether a dialogue cut short is over, discount 0, as one that terminated always is.
+        """
         index = torch.randint(self.size, (count,), generator=generator)
         found = self.data[index]
         d = self.observation_size
@@ -89,7 +105,9 @@ class ReplayBuffer:
         if n_step > 1:
             rewards, discounts, last = self._follow(index, gamma, n_step)
             following, ends = self.data[last, d : 2 * d], self.data[last, -1]
-        return Batch(found[:, :d], following, found[:, 2 * d : -2], rewards, discounts * (ends != TERMINATED))
+        on = ends == GOES_ON if cut_ends else ends != TERMINATED
+        actions, said = found[:, 2 * d : -2].split([self.action_size, self.said_size], dim=1)
+        return Batch(found[:, :d], following, actions, rewards, discounts * on, said)
 
     def _follow(self, index: Tensor, gamma: float, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return reward sum, discount and last place of the steps from ``index`` on, up to an end or the newest."""
@@ -114,7 +132,7 @@ class ReplayBuffer:
         self.data[: self.size] = torch.from_numpy(arrays["data"])
 
     def save(self, path: str | Path) -> None:
-        """Write all transitions, oldest first, as safetensors: the arrays ``COLUMNS`` and ``truncations``."""
+        """Write all transitions, oldest first, as safetensors: ``COLUMNS``, ``truncations`` and ``said``."""
         from safetensors.numpy import save_file
 
         start = self.position if self.size == self.capacity else 0
@@ -123,7 +141,8 @@ class ReplayBuffer:
         parts = {
             "observations": rows[:, :d],
             "next_observations": rows[:, d : 2 * d],
-            "actions": rows[:, 2 * d : -2],
+            "actions": rows[:, 2 * d : 2 * d + self.action_size],
+            "said": rows[:, 2 * d + self.action_size : -2],
             "rewards": rows[:, -2],
             "terminals": (rows[:, -1] == TERMINATED).astype(np.float32),
             "truncations": (rows[:, -1] == TRUNCATED).astype(np.float32),
@@ -154,9 +173,10 @@ class ReplayBuffer:
             raise ValueError(
                 f"{path} holds {len(observations)} transitions, the buffer only {room}; raise its capacity"
             )
-        buffer = cls(room, observations.shape[1], actions.shape[1], rows=rows)
+        said = arrays.get("said", np.zeros((len(actions), 0), np.float32))
+        buffer = cls(room, observations.shape[1], actions.shape[1], rows=rows, said_size=said.shape[1])
         ends = (arrays["terminals"], arrays.get("truncations", np.zeros_like(arrays["terminals"])))
-        buffer.add(observations, actions, arrays["rewards"], arrays["next_observations"], *ends)
+        buffer.add(observations, actions, arrays["rewards"], arrays["next_observations"], *ends, said)
         return buffer
 
 
@@ -174,6 +194,8 @@ def _read_columns(path: Path) -> tuple[dict[str, npt.NDArray[Any]], int]:
         raise ValueError(f"{path} has no array {missing[0]!r}; a buffer has {', '.join(COLUMNS)}")
     count, width = len(arrays["rewards"]), arrays["observations"].shape[1:2] or (1,)
     widths = {"observations": width, "next_observations": width, "actions": arrays["actions"].shape[1:2] or (1,)}
+    if "said" in arrays:
+        widths["said"] = arrays["said"].shape[1:2] or (1,)
     for name, array in arrays.items():
         expected = (count, *widths.get(name, ()))
         if array.shape != expected or count == 0:

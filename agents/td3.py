@@ -37,8 +37,8 @@ from torch.nn import functional as F
 
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, load_agent, main
-from dialog_gym.agents.collect import Collector, checked_rows
-from dialog_gym.agents.loop import RunArgs, at_least, run_training
+from dialog_gym.agents.collect import Collector, VectorArgs, checked_rows
+from dialog_gym.agents.loop import at_least, run_training
 from dialog_gym.agents.networks import MLP, RunningNorm, polyak
 from dialog_gym.agents.replay import Batch, ReplayBuffer
 from dialog_gym.agents.state import Arrays, join, optimizer_state, restore_optimizer, split, to_numpy, to_torch
@@ -46,7 +46,7 @@ from dialog_gym.checkpoint import CheckpointError
 
 
 @dataclass(frozen=True)
-class Args(RunArgs):
+class Args(VectorArgs):
     """Settings of TD3; comments say what the papers have where they differ: TD3 / TD3+BC / DAT."""
 
     out: str = "runs/td3"
@@ -73,6 +73,9 @@ class Args(RunArgs):
     """Environment steps with random actions before learning begins."""
     n_step: int = 1
     """Steps of true reward before the critics take over."""
+    cut_ends: bool = False
+    """Whether a dialogue cut short by its longest length is over, as its return has it; else the critics tell what
+    it would still earn."""
     critic_lr: float = 1e-3  # 1e-3 / 3e-4 / 1e-5
     """Adam's learning rate of the critics."""
     actor_lr: float = 1e-3  # 1e-3 / 3e-4 / 1e-6
@@ -85,6 +88,9 @@ class Args(RunArgs):
     """Standard deviation of the exploration noise at the beginning."""
     explore_end: float = 0.05
     """Standard deviation of the exploration noise at the end; it changes linearly."""
+    uniform: float = 0.0
+    """Share of actions drawn uniformly at the beginning, which falls linearly to 0: noise stays near what the actor
+    does, and codes of another meaning may lie far from it."""
     target_noise: float = 0.1  # .2 everywhere
     """Standard deviation of the noise on the target's action."""
     target_clip: float = 0.2  # .5 everywhere
@@ -102,6 +108,12 @@ class Args(RunArgs):
     """Activation of both."""
     layer_norm: bool = True  # none of them
     """Whether a LayerNorm stands before each activation."""
+    meaning: bool = True  # none of them
+    """Whether the critics see what an action says, as a partner understands it (``World.attributes``), in place of the
+    action: a net learns what an action says from all that was said, and the actor through it. Where no world tells,
+    they see the action."""
+    blur: float = 0.1
+    """Standard deviation of noise on actions from which that net learns, and by which the actor does."""
     half_critic: bool = False  # DAT: True
     """Whether critics answer (x + 1) / 2 instead of x."""
     act_norm: float | None = None  # DAT: .6, README 1
@@ -125,8 +137,11 @@ class Args(RunArgs):
                 raise ValueError(f"{name} must be widths of at least 1, got {getattr(self, name)}")
         if not 0 < self.average <= 1:
             raise ValueError(f"average must be above 0 and at most 1, got {self.average}")
+        if not 0 <= self.uniform <= 1:
+            raise ValueError(f"uniform is a share of actions, 0 to 1, got {self.uniform}")
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
+        at_least(self, 0, "blur")
 
     @property
     def data_used(self) -> tuple[str, ...]:
@@ -140,7 +155,7 @@ class Args(RunArgs):
             "gamma": 0.99, "tau": 0.005, "batch": 64, "critic_lr": 1e-5, "actor_lr": 1e-6, "explore": 0.1,
             "explore_end": 0.1, "target_noise": 0.2, "target_clip": 0.5, "hidden": (state_size, state_size),
             "critic_hidden": (state_size, 256), "activation": "silu", "layer_norm": False, "half_critic": True,
-            "average": 1.0, "act_norm": 0.6, "obs_clip": math.inf,
+            "average": 1.0, "meaning": False, "act_norm": 0.6, "obs_clip": math.inf,
         }  # fmt: skip
         return cls(**{**dat, **settings})
 
@@ -217,6 +232,24 @@ class Critics(nn.Module):
         return (x + 1) / 2 if self.halved else x
 
 
+class Meaning(nn.Module):
+    """What actions say: standardised observation (B, d) and action (B, A) -> standardised attributes (B, k)."""
+
+    def __init__(
+        self, observation_size: int, action_size: int, said_size: int, args: Args, generator: torch.Generator
+    ) -> None:
+        """Draw the weights."""
+        super().__init__()
+        sizes = (observation_size + action_size, *args.critic_hidden, said_size)
+        self.net = MLP(sizes, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
+        self.norm = RunningNorm(said_size, 5.0)
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return the mean of what is understood of what the actions say."""
+        found: Tensor = self.net(torch.cat([observations, actions], dim=-1), 0)
+        return found
+
+
 class TD3(Agent):
     """The planner: observation statistics and (averaged) actor."""
 
@@ -266,14 +299,23 @@ class TD3(Agent):
 class Learner:
     """Actor in training, critics, target networks and optimisers: what turns transitions into a better planner."""
 
-    def __init__(self, agent: TD3, args: Args, generator: torch.Generator) -> None:
-        """Draw the critics from ``generator``, which also serves the target noise."""
+    def __init__(self, agent: TD3, args: Args, generator: torch.Generator, said_size: int = 0) -> None:
+        """Draw the critics from ``generator``, which also serves all noise.
+
+        Args:
+            agent: Whose actor learns.
+            args: Settings.
+            generator: Source of chance.
+            said_size: Numbers that tell what an action said; 0: critics see actions.
+        """
         sizes = (agent.observation_size, agent.action_size)
         self.agent, self.args, self.generator, self.updates = agent, args, generator, 0
-        self.critics, self.target_critics = (Critics(*sizes, args, generator) for _ in range(2))
+        self.meaning = Meaning(*sizes, said_size, args, generator) if said_size else None
+        seen = (agent.observation_size, said_size or agent.action_size)
+        self.critics, self.target_critics = (Critics(*seen, args, generator) for _ in range(2))
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.actor, self.target_actor = (copy.deepcopy(agent.actor) for _ in range(2))
-        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=args.critic_lr, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self._judges(), lr=args.critic_lr, fused=True)
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=args.actor_lr, fused=True)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -284,13 +326,18 @@ class Learner:
             noise = args.target_noise * torch.randn(batch.actions.shape, generator=self.generator)
             noise.clamp_(-args.target_clip, args.target_clip)
             next_actions = into_range(self.target_actor(following) + noise, args.act_norm)
-            next_q = self.target_critics(following, next_actions)
+            next_q = self.target_critics(following, self._told(following, next_actions))
             target = td3_target(batch.rewards, batch.discounts, next_q, args.value_range)
-        q = self.critics(observations, batch.actions)
+        said = batch.actions if self.meaning is None else self.meaning.norm(batch.said)
+        q = self.critics(observations, said)
         loss = critic_loss(q, target)
-        _step(self.critic_optimizer, list(self.critics.parameters()), loss)
-        self.updates += 1
         metrics = {"loss/critic": loss.detach(), "value/q": q.detach().mean()}
+        if self.meaning is not None:
+            missed = F.mse_loss(self.meaning(observations, self._blurred(batch.actions)), said)
+            metrics["loss/meaning"] = missed.detach()
+            loss = loss + missed
+        _step(self.critic_optimizer, self._judges(), loss)
+        self.updates += 1
         if self.updates % args.delay == 0:
             metrics["loss/actor"] = self._update_actor(observations, batch.actions)
         return metrics
@@ -298,7 +345,8 @@ class Learner:
     def _update_actor(self, observations: Tensor, taken: Tensor) -> Tensor:
         actor, args = self.actor, self.args
         actions = actor(observations)
-        q1 = self.critics(observations, actions, 0)
+        acted = actions if self.meaning is None else self._blurred(actions)
+        q1 = self.critics(observations, self._told(observations, acted), 0)
         loss = actor_loss(q1, actions, taken, args.alpha)
         _step(self.actor_optimizer, list(actor.parameters()), loss)
         rate = min(max(args.average, 10 * args.delay / self.updates), 1.0)  # over a tenth of what was learned at most
@@ -306,6 +354,18 @@ class Learner:
         polyak(actor.parameters(), self.target_actor.parameters(), args.tau)
         polyak(self.critics.parameters(), self.target_critics.parameters(), args.tau)
         return loss.detach()
+
+    def _judges(self) -> list[nn.Parameter]:
+        """Return what learns from rewards, or from what was said."""
+        return [*self.critics.parameters(), *(() if self.meaning is None else self.meaning.net.parameters())]
+
+    def _told(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return what the critics see of ``actions``."""
+        return actions if self.meaning is None else self.meaning(observations, actions)
+
+    def _blurred(self, actions: Tensor) -> Tensor:
+        noise = torch.randn(actions.shape, generator=self.generator)
+        return into_range(actions + self.args.blur * noise, self.args.act_norm)
 
     def state(self) -> Arrays:
         """Return all weights and optimiser states."""
@@ -328,7 +388,10 @@ class Learner:
     def nets(self) -> nn.ModuleDict:
         """Return every network that learns or follows, by name."""
         targets = {"target_critics": self.target_critics, "target_actor": self.target_actor}
-        return nn.ModuleDict({**self.agent.modules(), "learner": self.actor, "critics": self.critics, **targets})
+        own = {"learner": self.actor, "critics": self.critics, **targets}
+        if self.meaning is not None:
+            own["meaning"] = self.meaning
+        return nn.ModuleDict({**self.agent.modules(), **own})
 
 
 def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> None:
@@ -351,12 +414,14 @@ class Training:
         self.args, self.step, self.owed = args, 0, 0.0
         seeds = np.random.SeedSequence(args.seed).generate_state(3).tolist()
         learn, self.noise = (torch.Generator().manual_seed(seed) for seed in seeds[:2])
-        self.collector = None if args.buffer else Collector(args.env, args.rows, args.env_kwargs, seeds[2] >> 1)
+        self.collector = (
+            None if args.buffer else Collector(args.env, args.rows, args.env_kwargs, seeds[2] >> 1, args.budget)
+        )
         self.buffer = self._make_buffer()
         self.agent = TD3(self.buffer.observation_size, self.buffer.action_size, args, learn)
         if args.start:
             _copy_planner(args.start, self.agent)
-        self.learner = Learner(self.agent, args, learn)
+        self.learner = Learner(self.agent, args, learn, self.buffer.said_size if args.meaning else 0)
         self._logged: dict[str, list[Tensor]] = {}
         self._since = (time.perf_counter(), 0)
 
@@ -364,8 +429,11 @@ class Training:
         """Stand at step 0."""
         if self.collector is not None:
             self.collector.begin()
-        elif not self.args.start:
-            self.agent.norm.update(self.buffer.data[:, : self.buffer.observation_size])
+        else:
+            if not self.args.start:
+                self.agent.norm.update(self.buffer.data[:, : self.buffer.observation_size])
+            if self.learner.meaning is not None:
+                self.learner.meaning.norm.update(self.buffer.data[:, -2 - self.buffer.said_size : -2])
 
     def advance(self) -> None:
         """Take one step in every dialogue and make the updates that it earns (offline: make one update)."""
@@ -377,8 +445,9 @@ class Training:
             self.owed += self.args.rows * self.args.updates_per_step * earning
         while self.owed >= 1:
             self.owed -= 1
+            args = self.args
             batch = self.buffer.sample(
-                self.args.batch, self.learner.generator, gamma=self.args.gamma, n_step=self.args.n_step
+                args.batch, self.learner.generator, gamma=args.gamma, n_step=args.n_step, cut_ends=args.cut_ends
             )
             for name, value in self.learner.update(batch).items():
                 self._logged.setdefault(name, []).append(value)
@@ -396,12 +465,18 @@ class Training:
         if self.step >= self.args.random_steps:
             actions = self.learner.actor(self.agent.norm(seen))
             actions = actions + self.explore * torch.randn(shape, generator=self.noise)
+            if share := self.args.uniform * max(1 - self.step / self.args.steps, 0.0):
+                anywhere = torch.rand((self.args.rows, 1), generator=self.noise) < share
+                actions = torch.where(anywhere, 2 * torch.rand(shape, generator=self.noise) - 1, actions)
         elif self.args.act_norm is None:
             actions = 2 * torch.rand(shape, generator=self.noise) - 1
         else:
             actions = torch.randn(shape, generator=self.noise)
         self.agent.norm.update(seen)
-        self.buffer.add(*collector.step(into_range(actions, self.args.act_norm).numpy()))
+        taken = collector.step(into_range(actions, self.args.act_norm).numpy())
+        self.buffer.add(*(taken if self.buffer.said_size else taken[:-1]))
+        if self.learner.meaning is not None:
+            self.learner.meaning.norm.update(torch.from_numpy(taken.said))
         self.step += self.args.rows
 
     def pop_metrics(self) -> dict[str, float]:
@@ -455,7 +530,8 @@ class Training:
             return ReplayBuffer.load(args.buffer)
         whole = args.rows * math.ceil(args.steps / args.rows)
         sizes = (self.collector.observation_size, self.collector.action_size)
-        return ReplayBuffer(min(args.buffer_size, whole), *sizes, rows=args.rows)
+        said_size = self.collector.said_size if args.meaning else 0
+        return ReplayBuffer(min(args.buffer_size, whole), *sizes, rows=args.rows, said_size=said_size)
 
 
 def _copy_planner(folder: str, agent: TD3) -> None:

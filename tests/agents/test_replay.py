@@ -21,8 +21,8 @@ def filled(count, capacity=100, *, rows=1, ends=None):
     return buffer
 
 
-def draw(buffer, count=4000, gamma=0.5, n_step=1):
-    batch = buffer.sample(count, torch.Generator().manual_seed(0), gamma=gamma, n_step=n_step)
+def draw(buffer, count=4000, gamma=0.5, **settings):
+    batch = buffer.sample(count, torch.Generator().manual_seed(0), gamma=gamma, **settings)
     return {
         int(o): (float(r), float(d), int(f)) for o, f, r, d in zip(batch[0], batch[1], batch[3], batch[4], strict=True)
     }
@@ -40,6 +40,12 @@ def test_wrapping_in_the_middle_of_a_step_of_all_rows():
 def test_terminated_does_not_bootstrap_and_truncated_does():
     got = draw(filled(3, ends=[0, 1, 2]))
     assert got == {0: (1, 0.5, 1), 1: (2, 0, 2), 2: (4, 0.5, 3)}
+
+
+def test_cut_dialogues_may_count_as_over():
+    got = draw(filled(4, ends=[0, 1, 2, 0]), cut_ends=True)
+    assert got == {0: (1, 0.5, 1), 1: (2, 0, 2), 2: (4, 0, 3), 3: (8, 0.5, 4)}
+    assert draw(filled(3, ends=[0, 2, 0]), n_step=3, cut_ends=True)[0] == (1 + 1, 0, 2)
 
 
 def test_a_row_that_both_terminated_and_was_cut_counts_as_terminated():

@@ -20,10 +20,22 @@ from hypothesis import strategies as st
 from dialog_gym.agent import load_agent, main
 from dialog_gym.agents.collect import Collector
 from dialog_gym.agents.replay import Batch, ReplayBuffer
-from dialog_gym.agents.td3 import TD3, Actor, Args, Critics, Learner, actor_loss, critic_loss, td3_target, train
+from dialog_gym.agents.td3 import (
+    TD3,
+    Actor,
+    Args,
+    Critics,
+    Learner,
+    Training,
+    actor_loss,
+    critic_loss,
+    td3_target,
+    train,
+)
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.runs import Interrupted
 from tests.agents.contract import QUICK, check_agent, mean_return, numbers
+from tests.agents.worlds import AIM
 
 SHORT = Args(**QUICK, rows=4, steps=240, random_steps=40, batch=16, hidden=(16,), critic_hidden=(16,),
              log_every=40, checkpoint_every=80)  # fmt: skip
@@ -90,6 +102,63 @@ def test_half_critic_answers_half_of_one_more():
     torch.testing.assert_close(halved(observations, actions), (plain(observations, actions) + 1) / 2)
 
 
+def test_critics_see_what_actions_say_and_the_actor_learns_through_it():
+    _, learner = make(said_size=4)
+    assert learner.critics.net.weights[0].shape[1] == 3 + 4
+    before = snapshot(learner.actor)
+    metrics = [learner.update(batch(said_size=4)) for _ in range(200)]
+    assert metrics[-1]["loss/meaning"] < metrics[0]["loss/meaning"] / 2
+    assert not torch.equal(snapshot(learner.actor), before)
+
+
+def test_a_meaning_is_learned_that_the_actor_uses():
+    # What is said is the sign of the first coordinate, and that is what is earned: the actor must find it.
+    agent, learner = make(replace(SHORT, actor_lr=3e-3, critic_lr=3e-3, average=0.05), said_size=1)
+    drawn = batch(256)
+    said = drawn.actions[:, :1].sign()
+    learner.meaning.norm.update(said)
+    for _ in range(150):
+        learner.update(drawn._replace(said=said, rewards=said[:, 0], discounts=torch.zeros(256)))
+    seen = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    assert agent.act(seen)[:, 0].min() > 0
+
+
+def test_a_world_tells_what_actions_said_and_it_is_kept(tmp_path):
+    rows = Collector("dialog_gym/AdvicePrefix-v0", 3, {"split": "train", "max_turns": 2}, 0, "task")
+    rows.begin()
+    step = rows.step(np.random.default_rng(0).uniform(-1, 1, (3, rows.action_size)).astype(np.float32))
+    dialogues = rows.env.unwrapped.dialogues
+    expected = [rows.world.attributes(d, d.roles[0], d.texts(d.roles[0])[-1]) for d in dialogues]
+    np.testing.assert_array_equal(step.said, expected)
+    assert step.said.any()
+    buffer = ReplayBuffer(9, rows.observation_size, rows.action_size, rows=3, said_size=rows.said_size)
+    buffer.add(*step)
+    drawn = buffer.sample(50, torch.Generator().manual_seed(0), gamma=0.9)
+    for action, said in zip(drawn.actions, drawn.said, strict=True):
+        row = int(np.abs(step.actions - action.numpy()).sum(1).argmin())
+        np.testing.assert_array_equal(said, step.said[row])
+    buffer.save(tmp_path / "b.safetensors")
+    torch.testing.assert_close(ReplayBuffer.load(tmp_path / "b.safetensors").data, buffer.data[:3])
+    assert Collector(AIM, 2, {}, 0).said_size == 0
+
+
+def test_a_run_that_learns_meanings_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    args = replace(SHORT, env="dialog_gym/AdvicePrefix-v0", env_kwargs={"split": "train"}, budget="task", steps=120,
+                   checkpoint_every=40)  # fmt: skip
+    whole = train(replace(args, out=str(tmp_path / "whole")))
+    crash_at(monkeypatch, 25)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(replace(args, out=str(tmp_path / "killed")))
+    monkeypatch.setattr(Collector, "step", COLLECT)
+    ended = train(replace(args, out=str(tmp_path / "killed")))
+    for a, b in zip(whole.actor.parameters(), ended.actor.parameters(), strict=True):
+        assert torch.equal(a, b)
+    lines = numbers(tmp_path / "whole")
+    assert lines == numbers(tmp_path / "killed")
+    assert any("loss/meaning" in line for line in lines)
+    assert any("train/multiplier" in line for line in lines)
+
+
 def test_residual_starts_at_the_clone_and_leaves_it():
     args = replace(SHORT, residual=True)
     agent, learner = make(args)
@@ -103,16 +172,17 @@ def test_residual_starts_at_the_clone_and_leaves_it():
 # Updates
 
 
-def make(args=SHORT):
+def make(args=SHORT, said_size=0):
     generator = torch.Generator().manual_seed(0)
     agent = TD3(3, 2, args, generator)
-    return agent, Learner(agent, args, generator)
+    return agent, Learner(agent, args, generator, said_size)
 
 
-def batch(count=32):
+def batch(count=32, said_size=0):
     rng = torch.Generator().manual_seed(1)
     seen, following, actions = (torch.randn(count, size, generator=rng) for size in (3, 3, 2))
-    return Batch(seen, following, actions.clamp(-1, 1), torch.rand(count, generator=rng), torch.full((count,), 0.9))
+    rewards, said = torch.rand(count, generator=rng), torch.randn(count, said_size, generator=rng)
+    return Batch(seen, following, actions.clamp(-1, 1), rewards, torch.full((count,), 0.9), said)
 
 
 def snapshot(module):
@@ -179,6 +249,21 @@ def test_it_learns(tmp_path):
     assert mean_return(train(args)) > 0.9  # random .375, best constant .5, best 1
 
 
+def test_it_keeps_a_budget(tmp_path):
+    settings = {"rows": 16, "steps": 3000, "random_steps": 320, "batch": 64, "hidden": (32, 32), "critic_lr": 3e-3}
+    args = Args(**QUICK, **settings, critic_hidden=(32, 32), updates_per_step=0.75, env_kwargs={"costly": True})
+    for name, budget in (("free", None), ("kept", 0.5)):
+        train(replace(args, out=str(tmp_path / name), budget=budget))
+    # |action| .5 earns 1 and costs 1; with .25 it earns .75 at most. The price that tips it is .5.
+    free, kept = (mean_return(load_agent(tmp_path / name)) for name in ("free", "kept"))
+    assert free > 0.9
+    assert 0.55 < kept < 0.85
+    last = [line for line in numbers(tmp_path / "kept") if "train/cost" in line][-1]
+    assert abs(last["train/cost"] - 0.5) < 0.2
+    assert 0.2 < last["train/multiplier"] < 1
+    assert not any("train/cost" in line for line in numbers(tmp_path / "free"))
+
+
 def test_offline_learns_from_a_buffer_and_cloning_stays_with_it(tmp_path):
     collected = train(replace(SHORT, out=str(tmp_path / "c"), steps=2000, random_steps=2000, save_buffer=True))
     file = tmp_path / "c" / "buffer.safetensors"
@@ -191,6 +276,21 @@ def test_offline_learns_from_a_buffer_and_cloning_stays_with_it(tmp_path):
     cloned = train(replace(settings, out=str(tmp_path / "b"), alpha=1e-6))
     observations = np.random.default_rng(0).normal(size=(64, 4))
     assert np.abs(cloned.act(observations)).mean() < np.abs(learned.act(observations)).mean()  # random actions: mean 0
+
+
+def test_a_share_of_actions_is_uniform_and_falls():
+    training = Training(replace(SHORT, rows=64, steps=6400, uniform=0.5, explore=0.0, explore_end=0.0))
+    training.begin()
+    training.step = 3200  # half of the way: a quarter
+    moved = 0
+    for _ in range(10):
+        seen = training.collector.observations
+        expected = training.learner.actor(training.agent.norm(torch.from_numpy(seen))).detach().numpy()
+        training._collect(training.collector)
+        taken = training.buffer.data[training.buffer.position - 64 : training.buffer.position, 8:10].numpy()
+        moved += int((np.abs(taken - expected) > 1e-5).any(axis=1).sum())
+    assert 100 < moved < 210  # of 640
+    training.close()
 
 
 def test_training_can_start_from_a_planner(tmp_path):
@@ -223,7 +323,15 @@ def crash_at(monkeypatch, call):
     monkeypatch.setattr(Collector, "step", step)
 
 
-@pytest.mark.parametrize("changes", [{}, {"buffer_size": 90, "n_step": 2}, {"random_steps": 170}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"buffer_size": 90, "n_step": 2, "cut_ends": True, "env_kwargs": {"cut": True}},
+        {"random_steps": 170, "budget": 0.2, "env_kwargs": {"costly": True}},
+        {"uniform": 0.5},
+    ],
+)
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, monkeypatch, changes):
     args = replace(SHORT, out=str(tmp_path / "whole"), **changes)
     whole = train(args)
@@ -360,6 +468,8 @@ def test_evaluations_are_logged_and_do_not_disturb(tmp_path):
         ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"explore": -0.1}, "explore must be at least 0, got -0.1"),
         ({"rows": 0}, "rows must be at least 1"),
+        ({"budget": -0.1}, "budget must be at least 0, got -0.1"),
+        ({"uniform": 1.5}, "share of actions, 0 to 1, got 1.5"),
         ({"hidden": (8, 0)}, "hidden must be widths of at least 1"),
     ],
 )

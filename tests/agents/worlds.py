@@ -16,7 +16,8 @@ class Aim(VectorEnv[Any, Any, Any]):
 
     The target is +-.5 in each of ``size`` coordinates, the observation [target + noise, turn, score so far].
     Return: 1 - mean |action - target| over turns and coordinates. Best: 1; constant 0: .5; random: .375.
-    ``cut=True`` ends dialogues by truncation. ``broken="observation"`` or ``"reward"`` gives NaN at step 3.
+    ``cut=True`` ends dialogues by truncation. ``costly=True``: a dialogue costs twice its mean |action|, so 1 if best.
+    ``broken="observation"`` or ``"reward"`` gives NaN at step 3.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class Aim(VectorEnv[Any, Any, Any]):
         size: int = 2,
         turns: int = 3,
         cut: bool = False,
+        costly: bool = False,
         broken: str = "",
         autoreset_mode: str | AutoresetMode = AutoresetMode.DISABLED,
     ) -> None:
         self.num_envs, self.size, self.turns, self.cut, self.broken = num_envs, size, turns, cut, broken
+        self.costly = costly
         mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else AutoresetMode[autoreset_mode.upper()]
         self.metadata = {"autoreset_mode": mode}
         self.single_observation_space = Box(-np.inf, np.inf, (size + 2,), np.float32)
@@ -65,7 +68,10 @@ class Aim(VectorEnv[Any, Any, Any]):
             rewards[1] = np.nan
         none = np.zeros(self.num_envs, dtype=bool)
         ends = (none, self.over.copy()) if self.cut else (self.over.copy(), none)
-        return self._observe(), rewards, *ends, {"turn": self.turn.copy(), "success": self.over.copy()}
+        infos = {"turn": self.turn.copy(), "success": self.over.copy()}
+        if self.costly:
+            infos["cost"] = 2 * np.abs(actions).mean(1) / self.turns
+        return self._observe(), rewards, *ends, infos
 
     def get_state(self):
         return {
@@ -102,8 +108,9 @@ class AimOnce(gym.Env[Any, Any]):
         return self.rows.reset(seed=None if seed is None else [seed])[0][0], {}
 
     def step(self, action):
-        seen, rewards, terminated, truncated, _ = self.rows.step(np.asarray(action)[None])
-        return seen[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+        seen, rewards, terminated, truncated, infos = self.rows.step(np.asarray(action)[None])
+        told = {"cost": float(infos["cost"][0])} if "cost" in infos else {}
+        return seen[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), told
 
 
 def _once(env_id: str, **registration: Any) -> None:
