@@ -162,7 +162,7 @@ class TestSaving:
         policy = Speaker.build(Args(env=GRAPH, lm=spec, max_tokens=4, lora=lora))
         with torch.no_grad():
             for parameter in policy.network.trainable().values():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+                parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
         policy.more["edges"] = [0.5]
         policy.forget()
         said = policy.speak(states()["dialogue"])

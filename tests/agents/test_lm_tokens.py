@@ -74,12 +74,12 @@ def test_what_is_learned_is_what_a_model_would_have_drawn():
     turns = 0
     for number, dialogue in ended.items():
         prompts, replies = agent_turns(dialogue, lambda part: policy.task.messages(part, "buyer"))
-        one = Told(tuple(prompts), tuple(replies), (0.0,) * len(replies), played=True)
-        (row,) = token_rows([one], policy.lm)
+        whole = Told(tuple(prompts), tuple(replies), (0.0,) * len(replies), played=True)
+        (learned,) = token_rows([whole], policy.lm)
         for turn, (prompt, drawn) in enumerate(heard[number]):
-            first = row.said[row.turns == turn][0]
-            assert row.tokens[:first].tolist() == prompt
-            assert tuple(said(policy.lm, row, turn)) == drawn
+            first = learned.said[learned.turns == turn][0]
+            assert learned.tokens[:first].tolist() == prompt
+            assert tuple(said(policy.lm, learned, turn)) == drawn
             turns += 1
     assert turns > 10
 

@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from dialog_gym.agent import load_agent
 from dialog_gym.agents import tf
@@ -26,8 +27,16 @@ from tests.agents.graph import GRAPH, random_walks, walker
 from tests.agents.test_lm_tokens import row_of
 from tests.lm.models import llama
 
-QUICK = {"env": GRAPH, "max_tokens": 4, "batch": 8, "steps": 6, "eval_every": 2, "checkpoint_every": 3, "log_every": 1}
-QUIET = {"eval_episodes": 2, "track": "none", "progress": False, "samples": 2, "device": "cpu"}
+QUICK: dict[str, Any] = {
+    "env": GRAPH,
+    "max_tokens": 4,
+    "batch": 8,
+    "steps": 6,
+    "eval_every": 2,
+    "checkpoint_every": 3,
+    "log_every": 1,
+}
+QUIET: dict[str, Any] = {"eval_episodes": 2, "track": "none", "progress": False, "samples": 2, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +192,7 @@ def test_a_run_holds_the_best_policy_samples_and_what_it_is(args, tmp_path):
     losses = {one["step"]: one["eval/loss"] for one in found if "eval/loss" in one}
     assert list(losses) == [2, 4, 6, 8]
     training = tf.Training(tf.TFAll, args)
-    training.agent = load_agent(tmp_path / "a")
+    training.agent = cast(tf.TFAll, load_agent(tmp_path / "a"))
     assert training.score_held_out()["eval/loss"] == pytest.approx(min(losses.values()), rel=1e-5)
     assert same(weights(load_agent(tmp_path / "a")), weights(agent))
     assert {"train/loss", "train/gradient", "train/epoch", "eval/return", "eval/accuracy", "eval/perplexity"} <= {

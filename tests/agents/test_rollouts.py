@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from dialog_gym.agent import load_agent
 from dialog_gym.agents import rollouts
 from dialog_gym.agents.rollouts import Args, Rollouts
 from dialog_gym.rollout import make_rows, play
@@ -60,7 +59,7 @@ def test_what_a_turn_costs_is_told_in_tokens(spec, tmp_path):
     told = json.loads((tmp_path / "a" / "result.json").read_text())
     assert told["cost/generated_per_turn"] == agent.cost["generated"]
     assert told["eval/return"] >= 0
-    assert load_agent(tmp_path / "a").args == args
+    assert Rollouts.load(tmp_path / "a" / "agent").args == args
     assert rollouts.train(args).args == args  # finished
 
 

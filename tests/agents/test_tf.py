@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,14 @@ from dialog_gym.dialogue import Turn
 from dialog_gym.rollout import make_rows, play
 from tests.agents.graph import GRAPH, random_walks, walker
 
-QUICK = {"env": GRAPH, "max_tokens": 4, "eval_every": 0, "track": "none", "progress": False, "device": "cpu"}
+QUICK: dict[str, Any] = {
+    "env": GRAPH,
+    "max_tokens": 4,
+    "eval_every": 0,
+    "track": "none",
+    "progress": False,
+    "device": "cpu",
+}
 
 
 def test_the_loss_by_hand():
