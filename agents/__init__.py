@@ -8,6 +8,8 @@ from dialog_gym.agent import register
 register("td3", "dialog_gym.agents.td3:TD3", "TD3 and TD3+BC: a planner that steers a language model by vectors")
 register("sb3", "dialog_gym.agents.sb3:SB3Agent", "Stable-Baselines3's PPO, SAC and TD3 on the same vectors")
 register("dt", "dialog_gym.agents.dt:DT", "decision transformer: a language model told what return is wanted")
+register("ilql", "dialog_gym.agents.ilql:ILQL", "implicit language Q-learning: say what is likely and worth most")
+register("ppo", "dialog_gym.agents.ppo:PPO", "PPO, RLOO and GRPO: a language model that learns from what it says")
 register("tf", "dialog_gym.agents.tf:TF", "teacher forcing: a language model that imitates recorded dialogues")
 register("tf_all", "dialog_gym.agents.tf_all:TFAll", "the same, on the agent's own words alone")
 register("tf_top", "dialog_gym.agents.tf_top:TFTop", "the same, on the dialogues that earned most")

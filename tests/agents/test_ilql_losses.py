@@ -87,7 +87,10 @@ def random_rows(rng: np.random.Generator, count: int) -> list[TokenRow]:
     """Return dialogues of random length, with the agent's tokens in up to three turns."""
     rows = []
     for _ in range(count):
-        said, turns, rewards, place = [], [], [], 0
+        said: list[int] = []
+        turns: list[int] = []
+        rewards: list[float] = []
+        place = 0
         for turn in range(rng.integers(1, 4)):
             place += int(rng.integers(1, 4))  # what the partner says
             length = int(rng.integers(1, 4))
