@@ -2,7 +2,32 @@
 
 Implicit Language Q-Learning (Snell et al. 2022, arXiv:2206.11871). One language model carries heads for the value V
 of what was read and the worth Q of each token to come; ``ilql_losses`` has the losses. It says what the model finds
-likely *and* worth more than average: scores are ``log softmax(lm) + beta * (min_k target_k - V)``.
+likely *and* worth more than average: tokens are scored by ``log softmax(lm) + beta * (min_k target_k - V)``, within
+``top_k`` and above ``floor``, and ``temperature`` 0 takes the best. With ``beta`` 0 it is the language model alone,
+tuned as by ``tf_all``. ``policy.set(beta=16)`` changes how a trained policy speaks; ``candidates`` samples several
+utterances and says the one that is worth most.
+
+Loss, the mean over the tokens said: ``L_Q + L_V + cql * L_CQL + awac * L_AWAC``. Behind every ``sync_every``-th update
+each target head goes the share ``alpha`` of the way to its head.
+
+The configuration (trlx's ``default_configs.py`` in brackets; that of the paper's dialogue study was not published):
+tau .7 (.7), gamma 1 per turn (.99 per token), cql .01 (.1), awac 1 (1), awac_beta 0 (0), alpha .02 at every update
+(.001 at every fifth), beta 4 (1), top_k 0 (20), temperature 0 (1), AdamW at 1e-3, cosine, 1000 updates of 32 dialogues
+(5e-5, constant, 1000 of 128 responses), rewards divided by the standard deviation of returns (whitened).
+
+Differences from trlx:
+
+1. Dialogues of several turns: behind the last token of a turn comes the first of the agent's next one, and the
+   discount may be per turn, so that long utterances are not punished. What ran out of turns ends there, unless turns
+   follow in another row (``TokenRow.after``).
+2. Q of a token is the sum of its own head and one that all tokens share. A token that is seldom said begins at what
+   is usual in its state, not at 0. Heads begin at 0 everywhere: random numbers times beta would be noise in speech.
+3. For the first ``monte_carlo`` of the updates Q learns what the dialogue went on to earn. V of a state that is far
+   from the reward then knows something before Q is taught by it.
+4. ``floor``: what the language model finds unlikely was seldom or never said, so its worth is a guess.
+5. The weight of L_AWAC is limited.
+
+Run it with ``python -m dialog_gym.agents.ilql --data runs/logged --out runs/ilql``.
 """
 
 from __future__ import annotations
