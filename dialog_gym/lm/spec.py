@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from urllib.parse import unquote, urlsplit
 
-EMBEDDED = ("tiny", "tiny-advice", "tiny-bargain", "tiny-chat", "tiny-redteam", "tiny-social")
+EMBEDDED = ("tiny", "tiny-advice", "tiny-bargain", "tiny-chat", "tiny-redteam", "tiny-social", "tiny-support")
 """Models that ship with the package: the plain one, and the one tuned together with its prefix map."""
 
 FORMS = (

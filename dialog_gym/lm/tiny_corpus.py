@@ -65,6 +65,7 @@ CORPORA = {
         shared=9_000,
         passes=3.2,
     ),
+    "support": Corpus((("dialog_gym.envs.response_support:Support", {}),), own=8_000, shared=4_500, passes=3.2),
 }
 """What the tiny models learn from, by world."""
 Played = Sequence[tuple[World, Dialogue]]
