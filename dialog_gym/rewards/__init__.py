@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dialog_gym.rewards.increments import potential as potential
     from dialog_gym.rewards.judge import Judge as Judge
     from dialog_gym.rewards.length import Length as Length
+    from dialog_gym.rewards.multiwoz import MultiWozOutcome as MultiWozOutcome
     from dialog_gym.rewards.other import with_cost as with_cost
     from dialog_gym.rewards.other import with_reward as with_reward
     from dialog_gym.rewards.outcome import Success as Success
@@ -45,6 +46,7 @@ _HOMES = {
     "Judge": "judge",
     "Length": "length",
     "Meteor": "text_metrics",
+    "MultiWozOutcome": "multiwoz",
     "PairJudge": "comparison",
     "Perplexity": "perplexity",
     "Repetition": "repetition",
@@ -72,6 +74,7 @@ __all__ = [
     "Judge",
     "Length",
     "Meteor",
+    "MultiWozOutcome",
     "PairJudge",
     "Perplexity",
     "Repetition",
