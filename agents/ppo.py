@@ -21,7 +21,7 @@ Differences from the papers and their usual code:
    reads all of it, and it is what the return counts.
 2. ``gamma`` and ``lam`` count per turn (``discount="token"``: per token, as elsewhere).
 3. The KL is in the reward for ``grpo`` too, which has it in the loss.
-4. The gradient of the value stops at its head (``value_alone``), which learns at ``value_rate`` times the rate.
+4. The gradient of the value stops at its head (``value_alone``), which has a learning rate of its own.
 5. Losses are means over the tokens of an update, so long dialogues count more.
 6. Dropout is off in updates too: with it the ratio would not begin at 1.
 7. Updates of a round stop when the policy has moved by ``stop_kl``; the learning rate goes on as if all were made.
@@ -98,8 +98,8 @@ class Args(StepArgs):
     """How far values are moved by one round's dialogues; 0: as far as they are wrong."""
     value_alone: bool = True
     """Whether the value's gradient stops at its head."""
-    value_rate: float = 10.0
-    """The head's learning rate, over lr."""
+    value_lr: float = 1e-3
+    """The head's learning rate; of a larger one its units died."""
     kl_weight: float = 0.01  # - / .15 / .03 / .04
     """Reward per nat by which a dialogue is likelier than under the reference."""
     kl_target: float = 0.0  # - / 6 / - / -
@@ -132,7 +132,7 @@ class Args(StepArgs):
         """Refuse what cannot be run."""
         super().__post_init__()
         at_least(self, 1, "episodes", "epochs")
-        at_least(self, 0, "clip_ratio", "entropy", "value_weight", "value_clip", "value_rate", "stop_kl", "samples")
+        at_least(self, 0, "clip_ratio", "entropy", "value_weight", "value_clip", "value_lr", "stop_kl", "samples")
         at_least(self, 0, "kl_weight", "kl_target", "kl_rate")
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
@@ -149,6 +149,8 @@ class Args(StepArgs):
                 f"lora_dropout={self.lora_dropout}: with dropout the policy that learns is not the one that spoke; "
                 "set it to 0"
             )
+        if not self.lr:
+            raise ValueError("lr must be above 0, got 0")
         if not self.env:
             raise ValueError("ppo learns by playing: it needs an environment (env)")
         if isinstance(self.budget, (int, float)):
@@ -200,7 +202,7 @@ class Training:
         self.updates = args.epochs * args.episodes // args.batch
         rounds = -(-args.steps // args.episodes)
         total = rounds * self.updates
-        self.stepper = Stepper(self.agent.network, args, accelerator, total, heads=args.value_rate)
+        self.stepper = Stepper(self.agent.network, args, accelerator, total, heads=args.value_lr / args.lr)
         if args.value_alone and not args.grouped:
             self.agent.network.heads["value"].register_forward_pre_hook(lambda head, given: given[0].detach())
         self._best: float | None = None
@@ -266,7 +268,7 @@ class Training:
         rewards = [reward - self.kl_weight * kl for (reward, _), kl in zip(told, drift, strict=True)]
         ends = [end for _, end in told]
         advantages, targets = self._advantages(rewards, ends, values, self._values_behind(played))
-        turns = sum(one.dialogue.turn for one in played if one.dialogue is not None)
+        turns = sum(one.dialogue.turn for one in played)
         kl = sum(map(np.sum, drift))
         self._log({"kl/turn": kl / turns, "kl/dialogue": kl / len(played), "kl/weight": self.kl_weight})
         if self.args.kl_target:
@@ -301,7 +303,7 @@ class Training:
         cut = [place for place, one in enumerate(played) if one.truncated]
         if self.args.grouped or self.args.cut_ends or not cut:
             return found
-        prompts = self.agent.prompt_ids([one.dialogue for one in played if one.truncated and one.dialogue is not None])
+        prompts = self.agent.prompt_ids([played[place].dialogue for place in cut])
         empty = np.zeros(1, np.float32)
         rows = [  # a token that nobody says, since a value is that of the state before a token
             TokenRow(np.array([*prompt, 0], np.int32), np.array([len(prompt)], np.int32), np.zeros(1, np.int32),
@@ -408,7 +410,7 @@ class Training:
 
     def evaluated(self, metrics: dict[str, float], folder: Path) -> dict[str, float]:
         """Write down some dialogues of the last round, and keep the policy if it is the best so far."""
-        shown = [one.dialogue for one in self._last[: self.args.samples] if one.dialogue is not None]
+        shown = [one.dialogue for one in self._last[: self.args.samples]]
         if shown:
             place = folder / "samples" / f"step-{self.step:09d}.jsonl"
             place.parent.mkdir(exist_ok=True)
@@ -463,7 +465,7 @@ def without_dropout(network: nn.Module) -> None:
 def _told(played: Sequence[Played], dialogues: Sequence[list[TokenRow]]) -> dict[str, float]:
     """Return what there is to say of a round."""
     said = [one for dialogue in played for one in dialogue.said]
-    ended = [one.dialogue for one in played if one.dialogue is not None]
+    ended = [one.dialogue for one in played]
     return {
         "train/return": float(np.mean([one.earned for one in played])),
         "train/cost": float(np.mean([one.costs for one in played])),

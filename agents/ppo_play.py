@@ -27,28 +27,28 @@ from dialog_gym.wrappers.lagrangian import MULTIPLIER, Lagrangian, VectorLagrang
 
 @dataclass
 class Played:
-    """A dialogue that the policy has played to its end.
+    """A dialogue that the policy plays, and has in the end played.
 
     Attributes:
         number: Episode of the run.
+        dialogue: As it stands.
         said: What the policy read and said in each turn.
         rewards: What each turn earned, less what its cost is worth.
         earned: The return of the environment.
         costs: The sum of the costs.
-        dialogue: As it ended.
     """
 
     number: int
+    dialogue: Dialogue
     said: list[Utterance] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     earned: float = 0.0
     costs: float = 0.0
-    dialogue: Dialogue | None = None
 
     @property
     def truncated(self) -> bool:
         """Whether it ran out of turns."""
-        return self.dialogue is not None and self.dialogue.stop_reason == "max_turns"
+        return self.dialogue.stop_reason == "max_turns"
 
 
 def opening(task: Task, seed: int, number: int, group: int = 1) -> Dialogue:
@@ -91,33 +91,35 @@ class Player:
         rows, sampling = self.env.num_envs, Sampling(self.args.max_tokens, 1.0)
         self.policy.forget()
         waiting = [list(numbers[row::rows])[::-1] for row in range(rows)]
-        tapes: list[Played | None] = [Played(queue.pop()) for queue in waiting]
+        tapes: list[Played | None] = [self._begun(queue) for queue in waiting]
         infos = self._open(tapes, np.ones(rows, np.bool_))
         found: list[Played] = []
         while any(tapes):
             said = self.policy.speak(infos["dialogue"], sampling=sampling)
             texts = ["" if one is None else one.text for one in said]
             _, rewards, terminated, truncated, infos = self.env.step(texts)
-            over = np.zeros(rows, np.bool_)
+            over = terminated | truncated
             for row, tape in enumerate(tapes):
                 if tape is None:
                     continue
                 _note(tape, said[row], float(rewards[row]), row, infos)
-                over[row] = terminated[row] or truncated[row]
                 if over[row]:
-                    found.append(replace(tape, dialogue=infos["dialogue"][row]))
-                    tapes[row] = Played(waiting[row].pop()) if waiting[row] else None
+                    found.append(tape)
+                    tapes[row] = self._begun(waiting[row])
             again = over & np.array([tape is not None for tape in tapes])
             if again.any():
                 infos = self._open(tapes, again)
         return sorted(found, key=lambda played: played.number)
 
+    def _begun(self, waiting: list[int]) -> Played | None:
+        """Return the next episode of a row, None if none waits."""
+        if not waiting:
+            return None
+        number = waiting.pop()
+        return Played(number, opening(self.task, self.args.seed, number, self.args.starts_alike))
+
     def _open(self, tapes: Sequence[Played | None], mask: Any) -> Any:
-        group = self.args.starts_alike
-        begun = [
-            opening(self.task, self.args.seed, tape.number, group) if tape is not None and mask[row] else None
-            for row, tape in enumerate(tapes)
-        ]
+        begun = [tape.dialogue if tape is not None and new else None for tape, new in zip(tapes, mask, strict=True)]
         return self.env.reset(options={"reset_mask": mask, "dialogues": begun})[1]
 
     def close(self) -> None:
@@ -159,6 +161,7 @@ def _note(tape: Played, said: Utterance | None, paid: float, row: int, infos: An
     """Write down what was said in a row, and what it earned."""
     assert said is not None, "a dialogue that goes on is spoken in"
     cost = float(infos["cost"][row])
+    tape.dialogue = infos["dialogue"][row]
     tape.said.append(said)
     tape.rewards.append(paid)
     tape.costs += cost
