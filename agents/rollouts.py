@@ -113,7 +113,7 @@ class Rollouts(Agent):
 
     def _speaking(self, temperature: float) -> Talker:
         sampling = Sampling(self.args.max_tokens, temperature)
-        return branch.model_talker(self.imagined, self.lm, sampling)  # type: ignore[arg-type]  # or its spec
+        return branch.model_talker(self.imagined, self.lm, sampling)
 
     def act(self, observations: Any, infos: Mapping[str, Any] | None = None) -> list[str]:
         """Return the best candidate of each row, ``""`` where the dialogue is over.

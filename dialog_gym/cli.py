@@ -23,7 +23,7 @@ _EXTRAS = {
     "cli": ("rich", "tyro"),
     "torch": ("torch", "transformers", "tokenizers", "safetensors"),
     "api": ("aiohttp",),
-    "peft": ("peft",),
+    "peft": ("peft", "accelerate"),
     "vllm": ("vllm",),
     "sb3": ("stable_baselines3",),
     "report": ("matplotlib", "tensorboard"),
@@ -32,6 +32,7 @@ _EXTRAS = {
     "data": ("datasets", "pyarrow"),
     "train": ("trl",),
     "affect": ("vaderSentiment",),
+    "metrics": ("sacrebleu", "nltk"),
 }
 _TOLD = (
     ValueError,

@@ -20,7 +20,7 @@ from dialog_gym.data.rankings import Ranking
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance
 from dialog_gym.errors import unknown
-from dialog_gym.lm.base import Sampling
+from dialog_gym.lm.base import LanguageModel, Sampling
 from dialog_gym.rewards.base import Reward, checked
 from dialog_gym.task import Task
 
@@ -54,7 +54,7 @@ def talker(task: Task, name: str, *, lm: str = "tiny", temperature: float = 1.0,
     return model_talker(task, lm, Sampling(max_tokens, temperature if name == "lm-sampled" else 0.0))
 
 
-def model_talker(task: Task, lm: str, sampling: Sampling) -> Talker:
+def model_talker(task: Task, lm: str | LanguageModel, sampling: Sampling) -> Talker:
     """Return a language model, or its spec, as a talker."""
     from dialog_gym.errors import naming
     from dialog_gym.lm import load
