@@ -27,6 +27,16 @@ class Batch(NamedTuple):
     said: Tensor  # (B, k), what was understood of what the actions made the model say; k may be 0
 
 
+class Whole(NamedTuple):
+    """Dialogues from their first step to their last, in any order; shorter ones are filled up with steps unused."""
+
+    observations: Tensor  # (D, L, d)
+    actions: Tensor  # (D, L, A)
+    said: Tensor  # (D, L, k)
+    used: Tensor  # (D, L), 1 where there is a step
+    returns: Tensor  # (D,), sum of the rewards
+
+
 class ReplayBuffer:
     """The last ``capacity`` transitions, as float32 in one array: ``4 * capacity * (2 d + A + k + 2)`` bytes.
 
@@ -108,6 +118,32 @@ class ReplayBuffer:
         on = ends == GOES_ON if cut_ends else ends != TERMINATED
         actions, said = found[:, 2 * d : -2].split([self.action_size, self.said_size], dim=1)
         return Batch(found[:, :d], following, actions, rewards, discounts * on, said)
+
+    def whole(self, count: int, generator: torch.Generator) -> Whole | None:
+        """Draw ``count`` dialogues that have ended, each with equal chance; None while there is none.
+
+        Of a dialogue that the buffer no longer holds whole, no step is used and the return is 0.
+        """
+        ends = torch.nonzero(self.data[: self.size, -1] != GOES_ON).squeeze(1)
+        if not len(ends):
+            return None
+        start = self.position if self.size == self.capacity else 0
+        index = ends[torch.randint(len(ends), (count,), generator=generator)]
+        on, places, used = torch.ones(count, dtype=torch.bool), [], []
+        while on.any():
+            places.append(index)
+            used.append(on)
+            oldest = (index - start) % self.capacity < self.rows
+            earlier = torch.where(oldest, index, (index - self.rows) % self.capacity)
+            on = on & ~oldest & (self.data[earlier, -1] == GOES_ON)
+            index = torch.where(on, earlier, index)
+        steps, there = torch.stack(places, 1), torch.stack(used, 1)
+        if self.size == self.capacity:  # what came before the oldest steps is gone, if anything did
+            there &= ((index - start) % self.capacity >= self.rows)[:, None]
+        found = self.data[steps]
+        d = self.observation_size
+        actions, said = found[..., 2 * d : -2].split([self.action_size, self.said_size], dim=-1)
+        return Whole(found[..., :d], actions, said, there.float(), (found[..., -2] * there).sum(1))
 
     def _follow(self, index: Tensor, gamma: float, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return reward sum, discount and last place of the steps from ``index`` on, up to an end or the newest."""

@@ -21,7 +21,6 @@ Killed and started again, it goes on from its last checkpoint to the same number
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Mapping
@@ -33,15 +32,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, load_agent, main
 from dialog_gym.agents.collect import Collector, VectorArgs, checked_rows
 from dialog_gym.agents.loop import at_least, run_training
-from dialog_gym.agents.networks import MLP, RunningNorm, polyak
-from dialog_gym.agents.replay import Batch, ReplayBuffer
-from dialog_gym.agents.state import Arrays, join, optimizer_state, restore_optimizer, split, to_numpy, to_torch
+from dialog_gym.agents.networks import RunningNorm
+from dialog_gym.agents.replay import ReplayBuffer
+from dialog_gym.agents.state import Arrays, join, split, to_numpy, to_torch
+from dialog_gym.agents.td3_learner import Actor, Learner, into_range
 from dialog_gym.checkpoint import CheckpointError
 
 
@@ -108,6 +107,11 @@ class Args(VectorArgs):
     """Activation of both."""
     layer_norm: bool = True  # none of them
     """Whether a LayerNorm stands before each activation."""
+    decompose: bool = False  # none of them
+    """Learn from what each turn is estimated to add to the return, in place of the rewards: a net is fitted so that
+    its sum over a dialogue is the return. For returns that come as one noisy number in the end."""
+    shares_decay: float = 1.0
+    """Weight decay of that net (AdamW)."""
     meaning: bool = True  # none of them
     """Whether the critics see what an action says, as a partner understands it (``World.attributes``), in place of the
     action: a net learns what an action says from all that was said, and the actor through it. Where no world tells,
@@ -139,9 +143,11 @@ class Args(VectorArgs):
             raise ValueError(f"average must be above 0 and at most 1, got {self.average}")
         if not 0 <= self.uniform <= 1:
             raise ValueError(f"uniform is a share of actions, 0 to 1, got {self.uniform}")
+        if self.decompose and self.n_step > 1:
+            raise ValueError("decompose gives each turn its share and n_step sums up rewards; give only one")
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
-        at_least(self, 0, "blur")
+        at_least(self, 0, "blur", "shares_decay")
 
     @property
     def data_used(self) -> tuple[str, ...]:
@@ -158,96 +164,6 @@ class Args(VectorArgs):
             "average": 1.0, "meaning": False, "act_norm": 0.6, "obs_clip": math.inf,
         }  # fmt: skip
         return cls(**{**dat, **settings})
-
-
-def td3_target(
-    rewards: Tensor, discounts: Tensor, next_q: Tensor, value_range: tuple[float, float] | None = None
-) -> Tensor:
-    """Return r + discount * min(Q1', Q2'), clamped to ``value_range``, shape (B,); ``next_q`` is (2, B)."""
-    target = rewards + discounts * next_q.amin(0)
-    return target if value_range is None else target.clamp(*value_range)
-
-
-def critic_loss(q: Tensor, target: Tensor) -> Tensor:
-    """Return MSE(Q1, target) + MSE(Q2, target); ``q`` is (2, B)."""
-    return (q - target).square().mean(1).sum()
-
-
-def actor_loss(q1: Tensor, actions: Tensor, taken: Tensor, alpha: float) -> Tensor:
-    """Return -mean Q1, or -lambda * mean Q1 + MSE(actions, taken) with lambda = alpha / mean |Q1| (TD3+BC).
-
-    Args:
-        q1: The first critic's value of ``actions``, (B,).
-        actions: What the actor would do, (B, A).
-        taken: What the buffer says was done, (B, A).
-        alpha: 0 for pure TD3.
-    """
-    if alpha == 0:
-        return -q1.mean()
-    weight = alpha / q1.detach().abs().mean()
-    return F.mse_loss(actions, taken) - weight * q1.mean()
-
-
-def into_range(actions: Tensor, act_norm: float | None) -> Tensor:
-    """Bring noisy actions back into the box [-1, 1], or onto the sphere of radius ``act_norm``."""
-    return actions.clamp(-1, 1) if act_norm is None else act_norm * F.normalize(actions, dim=-1)
-
-
-class Actor(nn.Module):
-    """Standardised observation (B, d) -> action (B, A)."""
-
-    def __init__(
-        self, observation_size: int, action_size: int, args: Args, generator: torch.Generator | None = None
-    ) -> None:
-        """Draw the weights; with ``args.residual`` the last layer is 0."""
-        super().__init__()
-        sizes = (observation_size, *args.hidden, action_size)
-        self.net = MLP(sizes, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
-        self.act_norm = args.act_norm
-        if args.residual:
-            nn.init.zeros_(self.net.weights[-1])
-            nn.init.zeros_(self.net.biases[-1])
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Return the actions."""
-        x = self.net(observations, 0)
-        return torch.tanh(x) if self.act_norm is None else into_range(x, self.act_norm)
-
-
-class Critics(nn.Module):
-    """Two critics: standardised observation (B, d) and action (B, A) -> values (2, B)."""
-
-    def __init__(
-        self, observation_size: int, action_size: int, args: Args, generator: torch.Generator | None = None
-    ) -> None:
-        """Draw the weights."""
-        super().__init__()
-        sizes = (observation_size + action_size, *args.critic_hidden, 1)
-        self.net = MLP(sizes, members=2, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
-        self.halved = args.half_critic
-
-    def forward(self, observations: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
-        """Return the values that both give, or one of them, (B,)."""
-        x: Tensor = self.net(torch.cat([observations, actions], dim=-1), member).squeeze(-1)
-        return (x + 1) / 2 if self.halved else x
-
-
-class Meaning(nn.Module):
-    """What actions say: standardised observation (B, d) and action (B, A) -> standardised attributes (B, k)."""
-
-    def __init__(
-        self, observation_size: int, action_size: int, said_size: int, args: Args, generator: torch.Generator
-    ) -> None:
-        """Draw the weights."""
-        super().__init__()
-        sizes = (observation_size + action_size, *args.critic_hidden, said_size)
-        self.net = MLP(sizes, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
-        self.norm = RunningNorm(said_size, 5.0)
-
-    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return the mean of what is understood of what the actions say."""
-        found: Tensor = self.net(torch.cat([observations, actions], dim=-1), 0)
-        return found
 
 
 class TD3(Agent):
@@ -294,111 +210,6 @@ class TD3(Agent):
     def modules(self) -> nn.ModuleDict:
         """Return everything with weights, by name."""
         return nn.ModuleDict({"norm": self.norm, "actor": self.actor})
-
-
-class Learner:
-    """Actor in training, critics, target networks and optimisers: what turns transitions into a better planner."""
-
-    def __init__(self, agent: TD3, args: Args, generator: torch.Generator, said_size: int = 0) -> None:
-        """Draw the critics from ``generator``, which also serves all noise.
-
-        Args:
-            agent: Whose actor learns.
-            args: Settings.
-            generator: Source of chance.
-            said_size: Numbers that tell what an action said; 0: critics see actions.
-        """
-        sizes = (agent.observation_size, agent.action_size)
-        self.agent, self.args, self.generator, self.updates = agent, args, generator, 0
-        self.meaning = Meaning(*sizes, said_size, args, generator) if said_size else None
-        seen = (agent.observation_size, said_size or agent.action_size)
-        self.critics, self.target_critics = (Critics(*seen, args, generator) for _ in range(2))
-        self.target_critics.load_state_dict(self.critics.state_dict())
-        self.actor, self.target_actor = (copy.deepcopy(agent.actor) for _ in range(2))
-        self.critic_optimizer = torch.optim.Adam(self._judges(), lr=args.critic_lr, fused=True)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=args.actor_lr, fused=True)
-
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one critic step, every ``delay`` calls also an actor step, and return what to log (still tensors)."""
-        norm, args = self.agent.norm, self.args
-        observations, following = norm(batch.observations), norm(batch.next_observations)
-        with torch.no_grad():
-            noise = args.target_noise * torch.randn(batch.actions.shape, generator=self.generator)
-            noise.clamp_(-args.target_clip, args.target_clip)
-            next_actions = into_range(self.target_actor(following) + noise, args.act_norm)
-            next_q = self.target_critics(following, self._told(following, next_actions))
-            target = td3_target(batch.rewards, batch.discounts, next_q, args.value_range)
-        said = batch.actions if self.meaning is None else self.meaning.norm(batch.said)
-        q = self.critics(observations, said)
-        loss = critic_loss(q, target)
-        metrics = {"loss/critic": loss.detach(), "value/q": q.detach().mean()}
-        if self.meaning is not None:
-            missed = F.mse_loss(self.meaning(observations, self._blurred(batch.actions)), said)
-            metrics["loss/meaning"] = missed.detach()
-            loss = loss + missed
-        _step(self.critic_optimizer, self._judges(), loss)
-        self.updates += 1
-        if self.updates % args.delay == 0:
-            metrics["loss/actor"] = self._update_actor(observations, batch.actions)
-        return metrics
-
-    def _update_actor(self, observations: Tensor, taken: Tensor) -> Tensor:
-        actor, args = self.actor, self.args
-        actions = actor(observations)
-        acted = actions if self.meaning is None else self._blurred(actions)
-        q1 = self.critics(observations, self._told(observations, acted), 0)
-        loss = actor_loss(q1, actions, taken, args.alpha)
-        _step(self.actor_optimizer, list(actor.parameters()), loss)
-        rate = min(max(args.average, 10 * args.delay / self.updates), 1.0)  # over a tenth of what was learned at most
-        polyak(actor.parameters(), self.agent.actor.parameters(), rate)
-        polyak(actor.parameters(), self.target_actor.parameters(), args.tau)
-        polyak(self.critics.parameters(), self.target_critics.parameters(), args.tau)
-        return loss.detach()
-
-    def _judges(self) -> list[nn.Parameter]:
-        """Return what learns from rewards, or from what was said."""
-        return [*self.critics.parameters(), *(() if self.meaning is None else self.meaning.net.parameters())]
-
-    def _told(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return what the critics see of ``actions``."""
-        return actions if self.meaning is None else self.meaning(observations, actions)
-
-    def _blurred(self, actions: Tensor) -> Tensor:
-        noise = torch.randn(actions.shape, generator=self.generator)
-        return into_range(actions + self.args.blur * noise, self.args.act_norm)
-
-    def state(self) -> Arrays:
-        """Return all weights and optimiser states."""
-        optimizers = {"critic": self.critic_optimizer, "actor": self.actor_optimizer}
-        return join(
-            net=to_numpy(self.nets().state_dict()),
-            **{f"adam_{name}": optimizer_state(optimizer) for name, optimizer in optimizers.items()},
-            rng={"learn": self.generator.get_state().numpy()},
-        )
-
-    def restore(self, arrays: Arrays, updates: int) -> None:
-        """Go on from what ``state`` returned after ``updates`` updates (before the first, Adam remembers nothing)."""
-        parts = split(arrays)
-        self.nets().load_state_dict(to_torch(parts["net"]))
-        restore_optimizer(self.critic_optimizer, parts.get("adam_critic", {}))
-        restore_optimizer(self.actor_optimizer, parts.get("adam_actor", {}))
-        self.generator.set_state(torch.from_numpy(parts["rng"]["learn"]))
-        self.updates = updates
-
-    def nets(self) -> nn.ModuleDict:
-        """Return every network that learns or follows, by name."""
-        targets = {"target_critics": self.target_critics, "target_actor": self.target_actor}
-        own = {"learner": self.actor, "critics": self.critics, **targets}
-        if self.meaning is not None:
-            own["meaning"] = self.meaning
-        return nn.ModuleDict({**self.agent.modules(), **own})
-
-
-def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> None:
-    """Step on the gradient with respect to ``parameters`` alone."""
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
 
 
 class Training:
@@ -449,7 +260,8 @@ class Training:
             batch = self.buffer.sample(
                 args.batch, self.learner.generator, gamma=args.gamma, n_step=args.n_step, cut_ends=args.cut_ends
             )
-            for name, value in self.learner.update(batch).items():
+            whole = self.buffer.whole(max(args.batch // 16, 1), self.learner.generator) if args.decompose else None
+            for name, value in self.learner.update(batch, whole).items():
                 self._logged.setdefault(name, []).append(value)
 
     @property

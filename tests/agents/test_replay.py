@@ -54,6 +54,49 @@ def test_a_row_that_both_terminated_and_was_cut_counts_as_terminated():
     assert draw(buffer) == {0: (1, 0, 1)}
 
 
+def dialogues(buffer, count=400):
+    whole = buffer.whole(count, torch.Generator().manual_seed(0))
+    found = {}
+    for seen, used, total in zip(whole.observations[..., 0], whole.used, whole.returns, strict=True):
+        found[tuple(sorted(seen[used > 0].int().tolist()))] = total.item()
+    return found
+
+
+def test_whole_dialogues_by_hand():
+    # Rewards 1 2 4 8 16 32; dialogues 0-2 (terminated) and 3-4 (cut short), 5 goes on.
+    ends = [0, 0, 1, 0, 2, 0]
+    assert dialogues(filled(6, ends=ends)) == {(0, 1, 2): 7, (3, 4): 24}
+    assert dialogues(filled(6, 4, ends=ends)) == {(3, 4): 24, (): 0}  # of the first only its last step is left
+    assert dialogues(filled(6, 3, ends=ends)) == {(): 0}
+    assert filled(2).whole(3, torch.Generator()) is None
+
+
+@given(
+    rows=st.integers(1, 3),
+    steps=st.integers(1, 10),
+    capacity=st.integers(3, 20),
+    ends=st.lists(st.sampled_from([0, 0, 1, 2]), min_size=30, max_size=30),
+)
+def test_whole_dialogues_are_those_of_walking_each_row(rows, steps, capacity, ends):
+    count, held = rows * steps, set(range(max(0, rows * steps - capacity), rows * steps))
+    expected = {}
+    for row in range(rows):
+        steps_of = []
+        for place in range(row, count, rows):
+            steps_of.append(place)
+            if ends[place]:
+                expected[tuple(steps_of)] = sum(2.0 ** (i % 20) for i in steps_of)
+                steps_of = []
+    buffer = filled(count, capacity, rows=rows, ends=ends)
+    if buffer.whole(1, torch.Generator()) is None:
+        assert not any(max(places) in held for places in expected)
+        return
+    found = dialogues(buffer)
+    found.pop((), None)
+    assert all(expected[places] == total and set(places) <= held for places, total in found.items())
+    assert set(found) >= {places for places in expected if min(places) - rows in held or count < capacity}
+
+
 def test_n_step_returns_by_hand():
     # Rewards 1 2 4 8 16; the dialogue terminates at 2; 3 and 4 are newest. gamma .5, three steps.
     got = draw(filled(5, ends=[0, 0, 1, 0, 0]), n_step=3)

@@ -1,5 +1,6 @@
 """TD3: hand-worked losses, published shapes, learning, and runs that end the same however often they are killed."""
 
+import copy
 import json
 import os
 import shutil
@@ -19,19 +20,9 @@ from hypothesis import strategies as st
 
 from dialog_gym.agent import load_agent, main
 from dialog_gym.agents.collect import Collector
-from dialog_gym.agents.replay import Batch, ReplayBuffer
-from dialog_gym.agents.td3 import (
-    TD3,
-    Actor,
-    Args,
-    Critics,
-    Learner,
-    Training,
-    actor_loss,
-    critic_loss,
-    td3_target,
-    train,
-)
+from dialog_gym.agents.replay import Batch, ReplayBuffer, Whole
+from dialog_gym.agents.td3 import TD3, Args, Training, train
+from dialog_gym.agents.td3_learner import Actor, Critics, Learner, actor_loss, critic_loss, td3_target
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.runs import Interrupted
 from tests.agents.contract import QUICK, check_agent, mean_return, numbers
@@ -121,6 +112,39 @@ def test_a_meaning_is_learned_that_the_actor_uses():
         learner.update(drawn._replace(said=said, rewards=said[:, 0], discounts=torch.zeros(256)))
     seen = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     assert agent.act(seen)[:, 0].min() > 0
+
+
+def test_a_return_is_decomposed_into_what_each_turn_adds():
+    # Three turns, each adding .1 or -.1 by what is said, of which the sum alone is known.
+    _, learner = make(replace(SHORT, decompose=True, critic_lr=3e-3), said_size=1)
+    generator = torch.Generator().manual_seed(2)
+    said = torch.randint(2, (64, 3, 1), generator=generator) * 2.0 - 1
+    learner.meaning.norm.update(said.flatten(0, 1))
+    used = torch.ones(64, 3)
+    used[:32, 2] = 0  # the half of them has two turns
+    seen = torch.randn(64, 3, 3, generator=generator)
+    whole = Whole(seen, torch.zeros(64, 3, 2), said, used, (0.1 * said[..., 0] * used).sum(1))
+    for _ in range(400):
+        metrics = learner.update(batch(said_size=1), whole)
+    assert metrics["loss/shares"] < 1e-3
+    with torch.no_grad():
+        found = learner._shares(learner.agent.norm(whole.observations), learner._understood(whole))
+    torch.testing.assert_close(found[used > 0], 0.1 * said[..., 0][used > 0], atol=0.06, rtol=0)
+
+
+def test_what_a_turn_adds_takes_the_place_of_rewards():
+    _, learner = make(replace(SHORT, decompose=True, alpha=0.0))
+    drawn = batch()
+    other = copy.deepcopy(learner)
+    learner.update(drawn)
+    other.update(drawn._replace(rewards=drawn.rewards + 100))
+    assert torch.equal(snapshot(learner.critics), snapshot(other.critics))
+
+
+def test_it_learns_from_decomposed_returns(tmp_path):
+    args = Args(**QUICK, out=str(tmp_path / "run"), rows=16, steps=1500, random_steps=320, batch=256, hidden=(32, 32),
+                critic_hidden=(32, 32), critic_lr=3e-3, updates_per_step=0.75, decompose=True)  # fmt: skip
+    assert mean_return(train(args)) > 0.65
 
 
 def test_a_world_tells_what_actions_said_and_it_is_kept(tmp_path):
@@ -329,7 +353,7 @@ def crash_at(monkeypatch, call):
         {},
         {"buffer_size": 90, "n_step": 2, "cut_ends": True, "env_kwargs": {"cut": True}},
         {"random_steps": 170, "budget": 0.2, "env_kwargs": {"costly": True}},
-        {"uniform": 0.5},
+        {"uniform": 0.5, "decompose": True},
     ],
 )
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, monkeypatch, changes):
@@ -469,6 +493,7 @@ def test_evaluations_are_logged_and_do_not_disturb(tmp_path):
         ({"explore": -0.1}, "explore must be at least 0, got -0.1"),
         ({"rows": 0}, "rows must be at least 1"),
         ({"budget": -0.1}, "budget must be at least 0, got -0.1"),
+        ({"decompose": True, "n_step": 2}, "give only one"),
         ({"uniform": 1.5}, "share of actions, 0 to 1, got 1.5"),
         ({"hidden": (8, 0)}, "hidden must be widths of at least 1"),
     ],
