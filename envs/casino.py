@@ -15,7 +15,9 @@ the published dialogues of FILE when the environment is made (``casino_satisfact
 
 The scripted partner is that of ``division_partner``; see ``DealOrNoDeal-v0``. It accepts a submitted deal that is
 worth its demand and rejects any other; once both agree in talk, who agreed last lets the other submit.
-``partner=SPEC`` lets a language model be the partner (``notation="plain"``: a large chat model).
+``partner=SPEC`` lets a language model be the partner (``notation="plain"``: a large chat model). With
+``choices="tracked"`` a deal that a language model submits becomes what our parser found agreed in the talk, or the
+other's last offer, if there is any (see ``DealOrNoDeal-v0``); of the people's own submissions it foretells 60%.
 ``python -m dialog_gym.envs.casino`` prints the table of scripted policies. Points of the agent on 512
 held-out episodes (seeds from 1,000,000; 95% intervals of .3 to .6): ``oracle``, which sees the partner's values and
 mind but not its luck, 22.3; giving way step by step, whether or not by what the partner wants, 18.9; the best constant
@@ -46,7 +48,7 @@ from dialog_gym.envs.division import Share, rest
 from dialog_gym.envs.division_language import Act, Lexicon, Reader, to_tokens
 from dialog_gym.envs.division_partner import Mind, Temper, hear, mind_of, written
 from dialog_gym.envs.division_phrases import CAMP_REASONS
-from dialog_gym.envs.division_task import ACTS, ROLES, Division, pot_of
+from dialog_gym.envs.division_task import ACTS, ROLES, Division, pot_of, speaker_of
 from dialog_gym.task import Reply
 
 REASON_WORDS = 16  # of a reason that a language model reads
@@ -68,6 +70,8 @@ class CaSiNo(Division):
         notation: What language models read: ``"corpus"``, short and in lower case as models read it that were trained
             on the corpus, or ``"plain"``, the rules and the talk as people read them (for large chat models).
         satisfaction: A published file to fit the satisfaction of participants to, for the signal of that name.
+        choices: What a language model chooses when it speaks for a side: ``"said"``, what it says, or ``"tracked"``,
+            what was agreed; see the module.
     """
 
     world = "camp"
@@ -97,9 +101,10 @@ class CaSiNo(Division):
         max_turns: int = 12,
         notation: str = "corpus",
         satisfaction: str | Path | None = None,
+        choices: str = "said",
     ) -> None:
         """Read the scenarios and fit the satisfaction, if files are given; see the class for the arguments."""
-        super().__init__(side, objective, max_turns, notation)
+        super().__init__(side, objective, max_turns, notation, choices)
         self.pool = self._in_split(generated() if scenarios is None else read_scenarios(scenarios), split)
         if satisfaction is not None:
             self.signals = {"satisfaction": Satisfaction.fit(satisfaction).reward(self.fallback)}
@@ -127,6 +132,11 @@ class CaSiNo(Division):
                 return "<accept>"
         floor = self.floor(dialogue)
         return speech.selection(ITEMS, floor.offer) if floor.agreed else ""
+
+    def _tracked(self, dialogue: Dialogue, said: str) -> str:
+        """Return what is said; a deal that is submitted is what was agreed, if anything was."""
+        deal = self._standing(dialogue, speaker_of(dialogue)) if self.act(dialogue, said).select else None
+        return said if deal is None else speech.selection(ITEMS, deal)
 
     # --- the partner ---------------------------------------------------------------------------
 

@@ -27,6 +27,13 @@ agent on 512 held-out episodes (seeds from 1,000,000; 95% intervals of .2 to .3)
 values and mind but not its luck, 6.99; who infers them and sees nothing hidden 5.88; the best constant demand 4.16;
 random 2.68. People have 7.5 where they agree, and 5.8 in all.
 
+``choices="tracked"`` is for language models that talk better than they choose: whatever such a model writes to end the
+talk, or after the other ended it, is replaced by its part of the deal that our parser found in the talk: what was
+agreed, or the other's offer on which the talk was ended, unless it was refused; else ``<select> none``. (Lewis et al.
+also choose by a separate classifier, but a trained one.) People and scripted policies are taken at their word. Where
+people agreed, that is their deal in 88% of the talks of the corpus (train and validation alike); where they chose no
+deal, it says so in 80% (train; 87% in validation).
+
 Scenarios: embedded, by the published rules: 1 to 4 of each item, 5 to 7 items, everything worth 10 to either side,
 every item worth something to somebody and some item worth something to both (5,295 scenarios; the published ones are
 among them). ``scenarios=FILE`` plays published ones: the corpus (``train.txt``, ``.gz``) or the list for self-play
@@ -50,7 +57,7 @@ from dialog_gym.envs import division_speech as speech
 from dialog_gym.envs.division import Share
 from dialog_gym.envs.division_language import Act, Lexicon, Reader
 from dialog_gym.envs.division_partner import Mind, Temper, mind_of, written
-from dialog_gym.envs.division_task import ACTS, Division
+from dialog_gym.envs.division_task import ACTS, Division, speaker_of
 from dialog_gym.task import Reply
 
 TOTAL = 10  # what everything is worth to either side
@@ -85,6 +92,8 @@ class DealOrNoDeal(Division):
         max_turns: Agent turns, its selection included, after which the dialogue is truncated.
         notation: What language models read: ``"corpus"``, short and in lower case as models read it that were trained
             on the corpus, or ``"plain"``, the rules and the talk as people read them (for large chat models).
+        choices: What a language model chooses when it speaks for a side: ``"said"``, what it says, or ``"tracked"``,
+            what was agreed; see the module.
     """
 
     world = "divide"
@@ -114,9 +123,10 @@ class DealOrNoDeal(Division):
         objective: str = "points",
         max_turns: int = 10,
         notation: str = "corpus",
+        choices: str = "said",
     ) -> None:
         """Read the scenarios, if a file is given; see the class for the arguments."""
-        super().__init__(side, objective, max_turns, notation)
+        super().__init__(side, objective, max_turns, notation, choices)
         self.pool = self._in_split(generated() if scenarios is None else read_scenarios(scenarios), split)
 
     def system_line(self, dialogue: Dialogue, role: str) -> str:
@@ -136,6 +146,17 @@ class DealOrNoDeal(Division):
             chosen = (dialogue.state.get("selections") or {}).get(speaker) if speaker == dialogue.roles[1] else None
             return SELECTION if chosen is None else speech.selection(ITEMS, chosen)
         return self._canonical(dialogue, text)
+
+    def _tracked(self, dialogue: Dialogue, said: str) -> str:
+        """Return what is said; once the talk is over, by this or by the other's choice, what was agreed."""
+        ended = bool(dialogue.turns) and self._ends(dialogue, dialogue.turns[-1].text)
+        if not ended and not self._ends(dialogue, said):
+            return said
+        ender = dialogue.turns[-1].role if ended else speaker_of(dialogue)
+        return speech.selection(ITEMS, self._standing(dialogue, ender))
+
+    def _ends(self, dialogue: Dialogue, text: str) -> bool:
+        return text.strip() == SELECTION or self.act(dialogue, text).select is not None
 
     # --- the partner ---------------------------------------------------------------------------
 

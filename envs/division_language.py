@@ -328,11 +328,20 @@ class Floor(NamedTuple):
         offer: The latest proposal, None if there is none.
         by: Whether the first side made it.
         agreed: Whether it was agreed to.
+        refused: Whether something was refused since it was made.
     """
 
     offer: Share | None = None
     by: bool = True
     agreed: bool = False
+    refused: bool = False
+
+    def settled(self, ender: bool) -> Share | None:
+        """Return the deal of a talk that the first side (or the other) ends here, None if there is none.
+
+        Who ends the talk on the other's offer accepts it, unless it was refused; nobody accepts its own.
+        """
+        return self.offer if self.agreed or (self.by != ender and not self.refused) else None
 
 
 def followed(floor: Floor, act: Act, first: bool, counts: Share) -> Floor:
@@ -340,13 +349,13 @@ def followed(floor: Floor, act: Act, first: bool, counts: Share) -> Floor:
     if act.share is None:
         if act.accept and floor.offer is not None and floor.by != first:
             return floor._replace(agreed=True)
-        return floor._replace(agreed=False) if act.reject and not act.accept else floor
+        return floor._replace(agreed=False, refused=True) if act.reject and not act.accept else floor
     before = None if floor.offer is None else floor.offer if first else rest(counts, floor.offer)
     if act.accept and before is not None and agrees(act.said, before):
         return floor._replace(agreed=floor.agreed or floor.by != first)
     share = completed(act.share, before)
-    if share == before:
-        return floor._replace(agreed=floor.agreed or floor.by != first)
+    if share == before:  # agreed to, or offered once more
+        return floor._replace(agreed=floor.agreed or floor.by != first, refused=False)
     return Floor(share if first else rest(counts, share), first, False)
 
 

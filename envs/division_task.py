@@ -30,6 +30,7 @@ ROLES = ("first", "second")
 TERMS = ("points", "partner_points", "joint", "agreed", "pareto")
 OBJECTIVES = ("points", "joint")
 NOTATIONS = ("corpus", "plain")
+CHOICES = ("said", "tracked")
 ACTS = ("none", "propose", "accept", "reject", "question", "select")
 WRONG_CUE = 0.2  # share of the partner's cues that belong to the other kind
 HINT = 0.6  # probability that a counter-offer has a cue, or a warning when patience is short
@@ -78,6 +79,12 @@ def pot_of(dialogue: Dialogue) -> Pot:
     return Pot(tuple(hidden["counts"]), tuple(hidden["values"][agent]), tuple(hidden["values"][other]))
 
 
+def speaker_of(dialogue: Dialogue) -> str:
+    """Return who speaks next: not who spoke last; the agent where nobody did."""
+    agent, other = dialogue.roles
+    return other if dialogue.turns and dialogue.turns[-1].role == agent else agent
+
+
 def outcome(dialogue: Dialogue, fallback: int) -> Result:
     """Return how ``dialogue``, played or read from a corpus, ended, by the selections in its state."""
     chosen = dialogue.state.get("selections") or {}
@@ -95,6 +102,7 @@ class Division(World):
         most: The most points that one side can have.
         temper: What its scripted partners may be like.
         notation: What language models read: that of the corpus, or the words that people read.
+        choices: What a language model chooses: what it says, or what was agreed, as ``floor`` tracks it.
     """
 
     tag: ClassVar[str]
@@ -104,16 +112,21 @@ class Division(World):
     temper: ClassVar[partner.Temper]
     max_chars = 1000
 
-    def __init__(self, side: str, objective: str, max_turns: int, notation: str) -> None:
+    def __init__(self, side: str, objective: str, max_turns: int, notation: str, choices: str) -> None:
         """Check the settings that all divisions have."""
-        settings = (("side", side, ROLES), ("objective", objective, OBJECTIVES), ("notation", notation, NOTATIONS))
+        settings = (
+            ("side", side, ROLES),
+            ("objective", objective, OBJECTIVES),
+            ("notation", notation, NOTATIONS),
+            ("choices", choices, CHOICES),
+        )
         for name, value, known in settings:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         if max_turns < 2:
             raise ValueError(f"max_turns must be at least 2 (a word and a selection), got {max_turns}")
         self.roles = ("first", "second") if side == "first" else ("second", "first")
-        self.max_turns, self.notation = max_turns, notation
+        self.max_turns, self.notation, self.choices = max_turns, notation, choices
         self.reward = Outcome(objective, self.fallback, self.most)
         self.pool: tuple[Scenario, ...] = ()
 
@@ -311,8 +324,24 @@ class Division(World):
         return text if chosen is None else speech.selection(self.items(dialogue), chosen)
 
     def utterance(self, dialogue: Dialogue, text: str) -> str:
-        """Return what a language model wrote as people read it."""
-        return text.strip() if self.notation == "plain" else language.from_tokens(text)
+        """Return what a language model wrote, in either role, as people read it.
+
+        With ``choices="tracked"`` its choice is what was agreed, whatever it wrote of it.
+        """
+        said = text.strip() if self.notation == "plain" else language.from_tokens(text)
+        return said if self.choices == "said" else self._tracked(dialogue, said)
+
+    @abstractmethod
+    def _tracked(self, dialogue: Dialogue, said: str) -> str:
+        """Return what is said by who speaks next, a choice being replaced by what was agreed."""
+
+    def _standing(self, dialogue: Dialogue, ender: str) -> Share | None:
+        """Return what who speaks next takes if ``ender`` ends the talk: its share of what stands, None if nothing."""
+        agent = dialogue.roles[0]
+        deal = self.floor(dialogue).settled(ender == agent)
+        if deal is None or speaker_of(dialogue) == agent:
+            return deal
+        return rest(tuple(dialogue.scenario.hidden["counts"]), deal)
 
     # --- what a world tells --------------------------------------------------------------------
 

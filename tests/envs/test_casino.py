@@ -229,6 +229,19 @@ def test_a_model_submits():
     assert task.settled(open_.said("first", "<walk>")).stop_reason == "no deal"
 
 
+def test_a_model_submits_what_was_agreed_if_anything_was():
+    task, dialogue = CaSiNo(choices="tracked"), made()[1]
+    wrong = "<select> food=1 water=1 firewood=1"
+    assert task.utterance(dialogue, wrong) == wrong
+    offered = dialogue.said("first", "i take three food and two water, you get the rest")
+    assert task.utterance(offered, wrong) == "<select> food=0 water=1 firewood=3"  # submitting it is accepting it
+    agreed = offered.said("second", "deal")
+    assert task.utterance(agreed, wrong) == "<select> food=3 water=2 firewood=0"
+    assert CaSiNo().utterance(agreed, wrong) == wrong
+    for token in ("<walk>", "<accept>", "<reject>", "<select> none"):
+        assert task.utterance(agreed, token) == token
+
+
 # --- scenarios and satisfaction ----------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +21,7 @@ from dialog_gym.envs.division import Result, deals, points
 from dialog_gym.envs.division_partner import KINDS, prospect
 from dialog_gym.envs.division_policies import TABLE, main, play, random_decision, spoken
 from dialog_gym.envs.division_task import outcome, pot_of
+from dialog_gym.partner import PartnerTask
 
 DATA = Path(__file__).parents[3] / "shared/data/deal_or_no_deal"
 there = pytest.mark.skipif(not DATA.exists(), reason="the published corpus is not here")
@@ -155,7 +158,8 @@ def test_the_best_play_by_hand():
     # At level 0 the partner demands 5 of 10. Book, ball and hat leave it 6 and are 4 + 2 + 1; 3 hats instead leave 4.
     assert game.best(0, 1, 0.0) == (7.0, (1, 1, 1))
     # At level 5 it demands 8.33, after one fall (.5 + .35) 7.67: book and ball leave it 8 and are 6 points, if so.
-    assert game.best(5, 1, 0.0) == (pytest.approx(0.85 * 6), (1, 0, 1))
+    worth, deal = game.best(5, 1, 0.0)
+    assert (worth, *deal) == pytest.approx((0.85 * 6, 1, 0, 1))
     # At level 6, two falls (.35) would be needed for these: better the book alone, 4 points for sure.
     assert game.best(6, 1, 0.0) == (4.0, (1, 0, 0))
 
@@ -287,6 +291,86 @@ def test_a_partner_who_ended_the_talk_sees_its_own_selection():
     assert task.messages(sealed, "second")[-1]["content"].startswith("<select> book=")
 
 
+# --- choices of models -------------------------------------------------------------------------
+
+TAKEN, LEFT = "<select> book=1 hat=0 ball=0", "<select> book=0 hat=4 ball=1"
+
+
+@pytest.mark.parametrize(
+    ("talk", "agent", "partner"),
+    [
+        (["i'd like the book, you can have the rest", "deal"], TAKEN, LEFT),
+        (["i'd like the book, you can have the rest", "deal", "great"], TAKEN, LEFT),
+        (["hi", "you get the book, i take the rest"], TAKEN, ""),  # the agent ends the talk on it: it accepts
+        (["hi", "you get the book, i take the rest", "no way, no deal"], "", "<select> none"),  # it was refused
+        (["hi", "you get the book, i take the rest", "hm"], "", "<select> none"),  # its own offer, nobody agreed
+        (["i'd like the book, you can have the rest"], "", LEFT),
+        ([], "<select> none", ""),
+    ],
+)
+def test_a_choice_of_a_model_is_what_was_agreed(talk, agent, partner):
+    task, dialogue = DealOrNoDeal(choices="tracked"), made()[1]
+    for i, text in enumerate(talk):
+        dialogue = dialogue.said(SIDES[i % 2], text)
+    expected = partner if len(talk) % 2 else agent
+    for written in ("<select> book=0 hat=0 ball=0", "<selection>", "<select> none", "<select> book=9 hat=9 ball=9"):
+        assert task.utterance(dialogue, written) == expected
+        assert DealOrNoDeal().utterance(dialogue, written) == written
+    assert task.utterance(dialogue, "i want the hats , too .") == "i want the hats, too."
+
+
+def test_who_answers_a_choice_chooses_whatever_it_writes():
+    task, dialogue = DealOrNoDeal(choices="tracked"), made()[1]
+    offered = dialogue.said("first", "hi").said("second", "you get the book, i take the rest")
+    assert task.utterance(offered.said("first", TAKEN), "what ?") == LEFT  # the agent ended the talk on this offer
+    over = offered.said("first", "hm").said("second", "<selection>")  # the partner ended it on its own offer
+    assert task.utterance(over, "<select> book=1 hat=0 ball=0") == "<select> none"
+
+
+def test_what_a_person_types_is_taken_at_its_word():
+    task, dialogue = DealOrNoDeal(choices="tracked"), made()[1]
+    talked, _ = step(task, dialogue, "i'd like the book, you can have the rest")
+    assert talked.state["agreed"] == [1, 0, 0]
+    ended, reward = step(task, talked, "<select> book=1 hat=1 ball=0")
+    assert (ended.stop_reason, reward) == ("disagreed", 0.0)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_models_on_both_sides_choose_what_was_agreed(side):
+    class Says:  # a partner who agrees and then chooses nonsense
+        name, tokenizer = "says", None
+
+        def generate(self, chats, sampling, **_):
+            talked = [m for m in chats[0] if m["role"] != "system"]
+            said = "deal" if len(talked) == (1 if side == "first" else 2) else "<select> book=0 hat=0 ball=0"
+            return [SimpleNamespace(text=said)] * len(chats)
+
+    task = PartnerTask(DealOrNoDeal(side, choices="tracked"), cast(Any, Says()))
+    dialogue = replace(made(side)[1], turns=(), turn=0)
+    if side == "second":
+        dialogue = dialogue.said("first", "hello")
+    talked, _ = step(task, dialogue, "i'd like the book, you can have the rest")
+    ended, reward = step(task, talked, task.utterance(talked, "<selection>"))
+    assert (ended.stop_reason, reward) == ("agreed", 4.0)
+    assert [turn.text for turn in ended.turns[-2:]] == [TAKEN, LEFT]
+
+
+@there
+def test_tracked_choices_of_people():
+    task = DealOrNoDeal(choices="tracked")
+    found: dict[str, list[bool]] = {"agreed": [], "no deal": []}
+    for one in read_corpus("deal_or_no_deal", DATA, split="validation"):
+        talk, last = one.dialogue.turns[:-2], one.dialogue.turns[-2]
+        if one.dialogue.stop_reason in found:
+            before = replace(one.dialogue, turns=talk, turn=-1)
+            if task.act(before, last.text).select is not None and (not talk or talk[-1].role != last.role):
+                found[one.dialogue.stop_reason].append(task.utterance(before, "<selection>") == last.text)
+    right = {stop: (np.mean(hits), len(hits)) for stop, hits in found.items()}
+    assert right["agreed"][0] > 0.85
+    assert right["no deal"][0] > 0.7
+    assert min(count for _, count in right.values()) >= 50
+
+
 # --- a model as the partner --------------------------------------------------------------------
 
 
@@ -368,6 +452,7 @@ def test_other_formats_are_refused(tmp_path, text):
         ({"max_turns": 1}, "max_turns must be at least 2"),
         ({"split": "dev"}, "split must be one of"),
         ({"notation": "long"}, "notation must be one of 'corpus', 'plain', got 'long'"),
+        ({"choices": "best"}, "choices must be one of 'said', 'tracked', got 'best'"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):

@@ -127,7 +127,7 @@ def test_a_talk_is_followed():
     talk = [
         (True, "i would like the hats and the ball", Floor((0, 3, 1), True)),
         (False, "i need one hat as well", Floor((0, 2, 1), False)),
-        (True, "no", Floor((0, 2, 1), False)),
+        (True, "no", Floor((0, 2, 1), False, refused=True)),
         (False, "you can have 2 hats and the ball", Floor((0, 2, 1), False)),
         (True, "ok, so i take 2 hats and the ball", Floor((0, 2, 1), False, True)),
     ]
@@ -141,6 +141,20 @@ def test_to_agree_to_ones_own_offer_is_no_agreement():
     floor = followed(Floor(), READER.understand("i want the books", COUNTS), True, COUNTS)
     assert not followed(floor, READER.understand("deal", COUNTS), True, COUNTS).agreed
     assert followed(floor, READER.understand("deal", COUNTS), False, COUNTS).agreed
+
+
+@pytest.mark.parametrize(
+    ("floor", "by_first", "by_other"),
+    [
+        (Floor(), None, None),
+        (Floor((0, 3, 1), True), None, (0, 3, 1)),  # the other ends the talk on the first side's offer
+        (Floor((0, 3, 1), False), (0, 3, 1), None),
+        (Floor((0, 3, 1), False, refused=True), None, None),
+        (Floor((0, 3, 1), False, agreed=True), (0, 3, 1), (0, 3, 1)),
+    ],
+)
+def test_what_stands_where_a_talk_ends(floor, by_first, by_other):
+    assert (floor.settled(True), floor.settled(False)) == (by_first, by_other)
 
 
 @given(st.text(max_size=200))
