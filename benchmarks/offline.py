@@ -1,0 +1,428 @@
+"""Offline learning from one logged data set per environment: what each method makes of the same dialogues.
+
+First dialogues are logged on the training items (``split="train"``): ``log`` of them, of which ``shares`` tells who
+spoke for the agent, by default the language model itself (sampled) in nine of ten and the world's random policy in
+the rest; nobody who plays well. They are the folder ``data``. Then every method learns from all of them, once per
+seed, beginning with the same language model. No method sees a held-out item, and none is chosen by its returns.
+
+Every cell (a policy, a seed) is one JSON file in the folder: what it earned on the same held-out episodes (seeds
+``HELD_OUT`` and following, ``split="heldout"``, greedy speech), its settings, the hash of the data, versions, and the
+time it took. A cell that is there is not computed again, one that fails is reported and the rest goes on: the same
+command started again finishes the table, and training goes on from its last checkpoint. Processes with other methods
+may share the folder once the data are there.
+
+``ilql@B`` is the agent ``ilql`` of that seed, speaking with beta B. Intervals are Student's t over the means of the
+seeds; rows with one seed show a bootstrap over episodes. The normalised score has 0 at the language model (greedy), 1
+at the oracle. The second table has differences from ``tf`` and from ``ilql@0``, paired by seed. CPU seconds are those
+of one cell, with training (of a run taken up again: of its last start).
+
+``python -m dialog_gym.benchmarks.offline --env dialog_gym/Bargain-v0 --seeds 5 --out runs/offline``
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dialog_gym import baselines, checkpoint
+from dialog_gym.agent import agent_spec, parse
+from dialog_gym.agents.loop import torch_threads
+from dialog_gym.baselines import Trial
+from dialog_gym.benchmarks.planners import t_interval
+from dialog_gym.data.collect import collect
+from dialog_gym.data.episodes import Episodes
+from dialog_gym.errors import unknown
+from dialog_gym.rollout import Evaluation, bootstrap, normalise
+
+log = logging.getLogger("dialog_gym")
+
+METHODS = ("tf", "tf_all", "tf_top", "dt", "ilql")
+FIXED = ("lm", "lm-sampled", "random", "oracle")  # one seed: what they draw follows from the seeds of the episodes
+SPEAKERS = {"dialog_gym/Response-v0": "tiny-support"}
+"""Language models that know the world's words, where ``tiny`` does not."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared.
+
+    Attributes:
+        out: Folder of data, cells and training runs.
+        env: A text environment.
+        env_kwargs: Its arguments, but for ``split``.
+        lm: Language model that the data are sampled from, and that every method begins with; "": tiny, or of
+            Response-v0 tiny-support.
+        log: Dialogues in the data set.
+        shares: Who spoke in which share of them, as JSON: names as in ``dialog-gym collect``.
+        data_seed: Seed of the first logged dialogue.
+        seeds: Seeds 1, 2, ... of every method.
+        steps: Updates of training.
+        episodes: Held-out dialogues per cell.
+        methods: What learns.
+        betas: Further values of beta that ILQL speaks with.
+        agent_args: Further settings by method, for instance ``{"ilql": {"tau": 0.8}}``.
+        plot: Write ``returns.png`` too (needs matplotlib).
+        table: Only show what is there, as Markdown.
+        json: Print JSON.
+        progress: Show progress bars.
+    """
+
+    out: Path
+    env: str = "dialog_gym/Bargain-v0"
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    lm: str = ""
+    log: int = 8000
+    shares: dict[str, Any] = field(default_factory=lambda: {"lm-sampled": 0.9, "random": 0.1})
+    data_seed: int = 100_000
+    seeds: int = 5
+    steps: int = 1000
+    episodes: int = 512
+    methods: tuple[str, ...] = METHODS
+    betas: tuple[float, ...] = (0.0,)
+    agent_args: dict[str, Any] = field(default_factory=dict)
+    plot: bool = True
+    table: bool = False
+    json: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for name in self.methods:
+            if name not in METHODS:
+                raise unknown("method", name, METHODS)
+        if strange := sorted(set(self.agent_args) - set(self.methods)):
+            raise unknown("method in agent_args", strange[0], self.methods)
+        for name in ("seeds", "steps", "episodes", "log"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if abs(sum(self.shares.values()) - 1) > 1e-6 or min(self.shares.values()) < 0:
+            raise ValueError(f"shares must be shares that add up to 1, got {self.shares}")
+        if self.data_seed + self.log > baselines.HELD_OUT:
+            raise ValueError(f"logged dialogues must have seeds below {baselines.HELD_OUT:,}, which evaluations use")
+        if "split" in self.env_kwargs:
+            raise ValueError("leave split out of env_kwargs: methods learn from 'train' and are scored on 'heldout'")
+
+    @property
+    def speaker(self) -> str:
+        """The language model."""
+        return self.lm or SPEAKERS.get(self.env, "tiny")
+
+
+class Cell(NamedTuple):
+    """One entry of the table."""
+
+    policy: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"{self.policy}-{self.seed}"
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """Return all cells: the references, then seed by seed, so that a table can be shown early."""
+    seeds = range(1, settings.seeds + 1)
+    betas = [f"ilql@{beta:g}" for beta in settings.betas] if "ilql" in settings.methods else []
+    seeded = [Cell(name, seed) for seed in seeds for name in (*settings.methods, *betas)]
+    return [Cell(name, 1) for name in FIXED] + seeded
+
+
+# --- the data ----------------------------------------------------------------------------------
+
+
+def counts(settings: Settings) -> dict[str, int]:
+    """Return how many dialogues each policy logs; the first one takes what rounding leaves.
+
+    >>> counts(Settings(Path(), log=10, shares={"lm-sampled": 0.85, "random": 0.15}))
+    {'lm-sampled': 8, 'random': 2}
+    """
+    first, *others = settings.shares
+    found = {name: round(settings.log * settings.shares[name]) for name in others}
+    return {first: settings.log - sum(found.values()), **found}
+
+
+def logged(settings: Settings) -> Path:
+    """Log the dialogues, or what is missing of them, and return their folder; ``data.json`` tells about them.
+
+    Raises:
+        ValueError: The folder has data that were logged otherwise.
+    """
+    folder, path = settings.out / "data", settings.out / "data.json"
+    config = {
+        "env": settings.env,
+        "env_kwargs": {**settings.env_kwargs, "split": "train"},
+        "lm": settings.speaker,
+        "counts": counts(settings),
+        "seed": settings.data_seed,
+    }
+    if _there(path, config):
+        return folder
+    begun = settings.out / "logging.json"  # a folder that was half filled is not filled up by other settings
+    if not _there(begun, config):
+        checkpoint.write_json(begun, {"config": config})
+    seed = settings.data_seed
+    for name, count in config["counts"].items():
+        if count:
+            collect(
+                settings.env,
+                name,
+                count,
+                folder,
+                seed=seed,
+                env_kwargs=config["env_kwargs"],
+                lm=settings.speaker,
+                progress=settings.progress,
+            )
+        seed += count
+    data = Episodes.load(folder)
+    returns = [sum(row["rewards"]) for row in data.select("rewards")]
+    found = {"hash": data.content_hash, "returns": returns}
+    checkpoint.write_json(path, {"config": config, **found})
+    return folder
+
+
+def _there(path: Path, config: Mapping[str, Any]) -> bool:
+    if not path.exists():
+        return False
+    if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != json.loads(json.dumps(config)):
+        raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
+    return True
+
+
+# --- the cells ---------------------------------------------------------------------------------
+
+
+def config_of(cell: Cell, settings: Settings) -> dict[str, Any]:
+    """Return what determines the cell, as JSON values; the data are there."""
+    config: dict[str, Any] = {"cell": cell._asdict(), "env": settings.env, "env_kwargs": settings.env_kwargs}
+    config |= {"episodes": settings.episodes, "lm": settings.speaker}
+    if cell.policy not in FIXED:
+        method = cell.policy.partition("@")[0]
+        data = json.loads((settings.out / "data.json").read_text(encoding="utf-8"))["hash"]
+        config |= {"steps": settings.steps, "args": settings.agent_args.get(method, {}), "data": data}
+    read: dict[str, Any] = json.loads(json.dumps(config))
+    return read
+
+
+def run(cell: Cell, settings: Settings) -> None:
+    """Compute ``cell`` and write its file, unless it is there.
+
+    Raises:
+        ValueError: The file is there and was made with other settings.
+    """
+    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
+
+    path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
+    if _there(path, config):
+        return
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = _score(cell, settings)
+    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
+    checkpoint.write_json(path, {"config": config, "result": result.to_json(), **took, "versions": versions()})
+
+
+def _score(cell: Cell, settings: Settings) -> Evaluation:
+    heldout = {**settings.env_kwargs, "split": "heldout"}
+    trial = Trial(settings.env, heldout, settings.episodes, lm=settings.speaker, progress=settings.progress)
+    if cell.policy in FIXED:
+        return baselines.evaluate(cell.policy, trial)
+    method, _, beta = cell.policy.partition("@")
+    agent: Any = trained(method, cell.seed, settings)
+    if beta:
+        agent.set(beta=float(beta))
+    return trial.score(agent, cell.policy)
+
+
+def trained(method: str, seed: int, settings: Settings) -> Any:
+    """Return the agent of one run, trained now unless it is there; it learned from ``out/data``."""
+    spec = agent_spec(method)
+    made = spec.args(
+        env=settings.env,
+        env_kwargs={**settings.env_kwargs, "split": "train"},
+        out=str(settings.out / "runs" / f"{method}-{seed}"),
+        lm=settings.speaker,
+        data=(str(settings.out / "data"),),
+        steps=settings.steps,
+        seed=seed,
+        progress=settings.progress,
+        track="none",
+        **settings.agent_args.get(method, {}),
+    )
+    return spec.train(made, evaluate=lambda agent: {})  # nothing is chosen by looking at returns
+
+
+def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run) -> list[str]:
+    """Compute what is missing; return the names of the cells that failed."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    logged(settings)
+    failed = []
+    for cell in cells(settings):
+        try:
+            compute(cell, settings)
+        except Exception:
+            log.exception("the cell %s failed; the others go on", cell.name)
+            failed.append(cell.name)
+    return failed
+
+
+# --- the tables --------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One line of the table; ``low`` and ``high`` bound the mean return by 95%."""
+
+    policy: str
+    seeds: int
+    mean: float
+    low: float
+    high: float
+    normalised: float | None
+    normalised_low: float | None
+    normalised_high: float | None
+    turns: float
+    success_rate: float
+    cpu_seconds: float
+
+
+class Difference(NamedTuple):
+    """A policy less another, paired by seed."""
+
+    policy: str
+    less: str
+    seeds: int
+    mean: float
+    low: float
+    high: float
+
+
+def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return all cells of ``folder`` by policy, in the order of the table, seeds ascending."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in folder.glob("*-*.json"):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(data["config"]["cell"]["policy"], []).append(data)
+    order = ("lm", "lm-sampled", "random", *METHODS, "oracle")
+
+    def place(policy: str) -> tuple[int, float]:
+        method, _, beta = policy.partition("@")
+        return order.index(method), float(beta) if beta else -1.0
+
+    by_seed = {name: sorted(made, key=lambda data: data["config"]["cell"]["seed"]) for name, made in found.items()}
+    return {name: by_seed[name] for name in sorted(by_seed, key=place)}
+
+
+def rows_of(folder: Path) -> list[Row]:
+    """Return the table of all cells in ``folder``, and first what the logged dialogues earned, on their items."""
+    found = read_cells(folder)
+    references = {name: found[name][0]["result"]["mean"] for name in ("lm", "oracle") if name in found}
+    rows = [_row(name, made, references) for name, made in found.items()]
+    if not (folder / "data.json").exists():
+        return rows
+    returns = json.loads((folder / "data.json").read_text(encoding="utf-8"))["returns"]
+    return [Row("(data)", 1, float(np.mean(returns)), *bootstrap(returns), None, None, None, *(3 * (np.nan,))), *rows]
+
+
+def _row(policy: str, made: Sequence[Any], references: Mapping[str, float]) -> Row:
+    results = [data["result"] for data in made]
+    means = [result["mean"] for result in results]
+    mean = float(np.mean(means))
+    low, high = bootstrap(results[0]["returns"]) if len(means) == 1 else t_interval(means)
+    on_scale = (normalise(mean, references), normalise(low, references), normalise(high, references))
+    turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
+    cpu = float(np.mean([data["cpu_seconds"] for data in made]))
+    return Row(policy, len(means), mean, low, high, *on_scale, turns, success, cpu)
+
+
+def differences_of(folder: Path) -> list[Difference]:
+    """Return what each method earns more than ``tf``, and each ILQL more than itself without its values.
+
+    Student's t over the differences of the means by seed; with one seed a bootstrap over the same episodes.
+    """
+    found = read_cells(folder)
+    pairs = [(name, "tf") for name in found if name.partition("@")[0] in METHODS and name != "tf"]
+    pairs += [(name, "ilql@0") for name in found if name.startswith("ilql") and name != "ilql@0"]
+    return [_difference(found[name], found[less], name, less) for name, less in pairs if less in found]
+
+
+def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str) -> Difference:
+    one, two = ({data["config"]["cell"]["seed"]: data["result"] for data in made} for made in (more, less))
+    seeds = sorted(set(one) & set(two))
+    gains = [one[seed]["mean"] - two[seed]["mean"] for seed in seeds]
+    if len(seeds) == 1:
+        low, high = bootstrap(np.subtract(one[seeds[0]]["returns"], two[seeds[0]]["returns"]))
+    else:
+        low, high = t_interval(gains)
+    return Difference(name, other, len(seeds), float(np.mean(gains)), low, high)
+
+
+def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str:
+    """Return both tables as Markdown."""
+    names = ("policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
+    lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
+    for row in rows:
+        score = _interval(2, row.normalised, row.normalised_low, row.normalised_high)
+        rest = ("", "", "") if np.isnan(row.turns) else _rest(row)
+        lines.append(
+            "| "
+            + " | ".join((row.policy, f"{row.seeds}", _interval(3, row.mean, row.low, row.high), score, *rest))
+            + " |"
+        )
+    lines += ["", "| difference | seeds | return |", "|---|---:|---:|"]
+    for one in differences:
+        shown = _interval(3, one.mean, one.low, one.high)
+        lines.append(f"| {one.policy} - {one.less} | {one.seeds} | {shown} |")
+    return "\n".join(lines)
+
+
+def _rest(row: Row) -> tuple[str, str, str]:
+    return f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}"
+
+
+def _interval(digits: int, *values: float | None) -> str:
+    if None in values:
+        return ""
+    value, low, high = (f"{value:.{digits}f}" for value in values)
+    return f"{value} [{low}, {high}]"
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write the table as CSV."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compute and show the table; return the exit status, 1 if a cell failed."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = parse(Settings, argv, prog="python -m dialog_gym.benchmarks.offline")
+    with torch_threads(1):
+        failed = [] if settings.table else run_all(settings)
+    rows, differences = rows_of(settings.out), differences_of(settings.out)
+    if rows:
+        write_csv(settings.out / "returns.csv", rows)
+        if settings.plot:
+            from dialog_gym.benchmarks.study_plots import bars
+
+            told = [(row.policy, row.mean, row.low, row.high) for row in rows]
+            bars(told, settings.out / "returns.png", f"return in {settings.env}")
+    whole = {"rows": [row._asdict() for row in rows], "differences": [one._asdict() for one in differences]}
+    sys.stdout.write((json.dumps(whole, indent=2) if settings.json else markdown(rows, differences)) + "\n")
+    if failed:
+        log.error("failed: %s; start the same command again to retry", ", ".join(failed))
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
