@@ -36,8 +36,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -53,6 +53,7 @@ from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
 from dialog_gym.agents.lm_steps import StepArgs, Stepper, Sums, accelerator_of
 from dialog_gym.agents.lm_tokens import TokenRow, batch_of
 from dialog_gym.agents.loop import at_least, run_training
+from dialog_gym.agents.ppo_judge import Judge
 from dialog_gym.agents.ppo_play import Played, Player, rows_of
 from dialog_gym.agents.state import Arrays, join, split
 
@@ -115,6 +116,8 @@ class Args(StepArgs):
     """Keep the policy with the highest eval/return; none keeps the last."""
     samples: int = 4
     """Dialogues of the last round that are written down at each evaluation."""
+    packed: bool = True
+    """Put several rows into one line of tokens, which saves padding. Does not change the result."""
     lr: float = 3e-4
     """AdamW's learning rate; smaller for large models."""
     schedule: Literal["cosine", "linear", "constant"] = "constant"
@@ -186,7 +189,7 @@ class Training:
         agent: The policy that is trained.
         step: Dialogues played.
         kl_weight: What a nat costs now.
-        reference: Copy of the policy as training began; None with an adapter.
+        judge: Tells what was worth how much.
     """
 
     def __init__(self, args: Args) -> None:
@@ -197,8 +200,9 @@ class Training:
         self._check_processes()
         self.agent = PPO.build(args, device=str(accelerator.device))
         self.player = Player(self.agent, args, min(args.rows, args.episodes // self.processes[1]))
-        whole = self.agent.network.has_adapter
-        self.reference = None if whole else copy.deepcopy(self.agent.network).requires_grad_(False).eval()
+        adapted = self.agent.network.has_adapter
+        reference = None if adapted else copy.deepcopy(self.agent.network).requires_grad_(False).eval()
+        self.judge = Judge(self.agent, reference, args, accelerator)
         self.updates = args.epochs * args.episodes // args.batch
         rounds = -(-args.steps // args.episodes)
         total = rounds * self.updates
@@ -224,7 +228,7 @@ class Training:
         played = self._last = self._play()
         played_at = time.perf_counter()
         dialogues = [rows_of(one, self.agent) for one in played]
-        dialogues = self._judge(played, dialogues)
+        dialogues, told = self.judge.judge(played, dialogues, self.kl_weight)
         judged_at = time.perf_counter()
         made = self._learn(dialogues)
         learned_at = time.perf_counter()
@@ -232,6 +236,8 @@ class Training:
         self._log(
             {
                 **_told(played, dialogues),
+                **told,
+                "kl/weight": self.kl_weight,
                 "train/updates": made,
                 "time/rollout_seconds": played_at - began,
                 "time/judge_seconds": judged_at - played_at,
@@ -239,6 +245,8 @@ class Training:
                 "time/tokens_per_second": said / (learned_at - began),
             }
         )
+        if self.args.kl_target:
+            self.kl_weight = losses.adapted(self.kl_weight, told["kl/turn"], self.args.kl_target, self.args.kl_rate)
         if self.player.lagrangian is not None:
             self._log({"train/multiplier": self.player.lagrangian.multiplier})
         self.step += self.args.episodes
@@ -248,102 +256,6 @@ class Training:
         numbers = range(self.step + index, self.step + self.args.episodes, count)
         found = self.player.play(numbers)
         return sorted(gather_object(found), key=lambda played: played.number) if count > 1 else found
-
-    @torch.no_grad()
-    def _judge(self, played: Sequence[Played], dialogues: Sequence[list[TokenRow]]) -> list[list[TokenRow]]:
-        """Return the dialogues with the advantage of every token (and value and target), and adapt the penalty."""
-        rows = [row for one in dialogues for row in one]
-        likely, worth = self._scored(rows, self.reference, "log"), [np.zeros(len(row.said)) for row in rows]
-        if not self.args.grouped:
-            worth = self._scored(rows, self.agent.network, "value")
-        told = [
-            (np.concatenate([row.rewards for row in one]), losses.turn_ends(np.concatenate([r.turns for r in one])))
-            for one in dialogues
-        ]
-        drift = [
-            np.concatenate([row.more["old"] for row in one]).astype(np.float64) - np.concatenate(place)
-            for one, place in zip(dialogues, _regrouped(likely, dialogues), strict=True)
-        ]
-        values = [np.concatenate(place) for place in _regrouped(worth, dialogues)]
-        rewards = [reward - self.kl_weight * kl for (reward, _), kl in zip(told, drift, strict=True)]
-        ends = [end for _, end in told]
-        advantages, targets = self._advantages(rewards, ends, values, self._values_behind(played))
-        turns = sum(one.dialogue.turn for one in played)
-        kl = sum(map(np.sum, drift))
-        self._log({"kl/turn": kl / turns, "kl/dialogue": kl / len(played), "kl/weight": self.kl_weight})
-        if self.args.kl_target:
-            self.kl_weight = losses.adapted(self.kl_weight, kl / turns, self.args.kl_target, self.args.kl_rate)
-        if not self.args.grouped:
-            explained = losses.explained_variance(np.concatenate(targets), np.concatenate(values))
-            self._log({"value/explained": explained, "value/mean": float(np.concatenate(values).mean())})
-        return [_with(*one) for one in zip(dialogues, advantages, targets, values, strict=True)]
-
-    def _advantages(
-        self, rewards: list[Floats], ends: list[losses.Bools], values: list[Floats], behind: Sequence[float]
-    ) -> tuple[list[Floats], list[Floats]]:
-        """Return advantages, and what values should have been, of the tokens of each dialogue."""
-        args = self.args
-        if args.grouped:
-            returns = [
-                losses.discounted(reward, end, args.gamma, args.discount)
-                for reward, end in zip(rewards, ends, strict=True)
-            ]
-            against = losses.leave_one_out if args.advantage == "rloo" else losses.group_normalised
-            found = [np.full(len(end), one) for end, one in zip(ends, against(returns, args.group), strict=True)]
-            return found, values
-        found = [
-            losses.gae(reward, value, end, gamma=args.gamma, lam=args.lam, per=args.discount, after=after)
-            for reward, value, end, after in zip(rewards, values, ends, behind, strict=True)
-        ]
-        return losses.whitened(found), [one + value for one, value in zip(found, values, strict=True)]
-
-    def _values_behind(self, played: Sequence[Played]) -> list[float]:
-        """Return what the state behind each dialogue is worth: 0 unless it was cut and that is no end."""
-        found = [0.0] * len(played)
-        cut = [place for place, one in enumerate(played) if one.truncated]
-        if self.args.grouped or self.args.cut_ends or not cut:
-            return found
-        prompts = self.agent.prompt_ids([played[place].dialogue for place in cut])
-        empty = np.zeros(1, np.float32)
-        rows = [  # a token that nobody says, since a value is that of the state before a token
-            TokenRow(np.array([*prompt, 0], np.int32), np.array([len(prompt)], np.int32), np.zeros(1, np.int32),
-                     empty, empty)
-            for prompt in prompts
-        ]  # fmt: skip
-        for place, value in zip(cut, self._scored(rows, self.agent.network, "value"), strict=True):
-            found[place] = float(value[0])
-        return found
-
-    @torch.no_grad()
-    def _scored(self, rows: Sequence[TokenRow], network: Any, what: Literal["log", "value"]) -> list[Floats]:
-        """Return the log-probability of each token said in ``rows``, or the value of the state before it.
-
-        Args:
-            rows: Rows.
-            network: None is the policy without its adapter.
-            what: Which of the two.
-        """
-        mine, accelerator = self.agent.network.eval(), self.stepper.accelerator
-        found: list[Floats] = [np.zeros(0)] * len(rows)
-        for places in _chunks(rows, 2 * (self.args.micro or self.args.batch)):
-            batch = batch_of([rows[place] for place in places], packed=self.args.packed).to(accelerator.device)
-            given = batch.tokens, batch.positions, batch.where
-            with accelerator.autocast():
-                if network is None:
-                    with mine.without_adapter():
-                        outputs = mine(*given)
-                else:
-                    outputs = network(*given)
-            each = (
-                losses.log_probabilities(outputs.logits, batch.actions)[0]
-                if what == "log"
-                else outputs.heads["value"][:, 0]
-            )
-            parts = each.double().cpu().numpy()
-            counts = np.cumsum([len(rows[place].said) for place in places])[:-1]
-            for place, part in zip(places, np.split(parts, counts), strict=True):
-                found[place] = part
-        return found
 
     def _learn(self, dialogues: Sequence[list[TokenRow]]) -> int:
         """Make the updates of a round, until the policy has moved far enough; return how many."""
@@ -475,32 +387,6 @@ def _told(played: Sequence[Played], dialogues: Sequence[list[TokenRow]]) -> dict
         "train/cut": float(np.mean([one.drawn.stop == "length" for one in said])),
         "train/rows_per_dialogue": float(np.mean([len(rows) for rows in dialogues])),
     }
-
-
-def _with(rows: list[TokenRow], advantages: Floats, targets: Floats, values: Floats) -> list[TokenRow]:
-    """Return the rows of a dialogue with numbers for all its tokens."""
-    places = np.cumsum([len(row.said) for row in rows])[:-1]
-    parts = zip(
-        rows,
-        *(np.split(column.astype(np.float32), places) for column in (advantages, targets, values)),
-        strict=True,
-    )
-    return [
-        replace(row, returns=target, more={**row.more, "advantage": advantage, "value": value})
-        for row, advantage, target, value in parts
-    ]
-
-
-def _regrouped(columns: Sequence[Floats], dialogues: Sequence[list[TokenRow]]) -> Iterator[list[Floats]]:
-    """Yield what belongs to the rows of each dialogue."""
-    rest = iter(columns)
-    return ([next(rest) for _ in rows] for rows in dialogues)
-
-
-def _chunks(rows: Sequence[TokenRow], size: int) -> Iterator[list[int]]:
-    """Yield the places of rows of like length."""
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    return (order[at : at + size] for at in range(0, len(order), size))
 
 
 def train(args: Args, *, evaluate: Evaluate | None = None) -> PPO:

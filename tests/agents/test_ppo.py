@@ -189,14 +189,13 @@ class TestWhatWasSaid:
             assert len(one.rewards) == one.dialogue.turn
 
     def test_a_prompt_that_does_not_go_on_makes_a_second_row_and_one_dialogue(self, training):
-        training.kl_weight = 0.0
         (one, *_), _ = played_rows(training)
         first, second = (one.said[0]._replace(prompt=prompt) for prompt in ([5, 6, 7], [5, 9, 9]))
         two = replace(one, said=[first, second], rewards=[0.5, 1.0])
         rows = rows_of(two, training.agent)
         assert [row.turns.tolist() for row in rows] == [[turn] * len(first.drawn.tokens) for turn in (0, 1)]
         assert {row.group for row in rows} == {one.number}
-        (judged,) = training._judge([two], [rows])
+        ((judged,), _) = training.judge.judge([two], [rows], 0.0)
         values = np.concatenate([row.more["value"] for row in judged]).astype(float)
         wanted = gae(
             np.concatenate([row.rewards for row in rows]), values, turn_ends(np.repeat([0, 1], len(values) // 2))
@@ -245,9 +244,9 @@ class TestBeginning:
 
     def test_gradients_reach_what_is_trained_alone(self, training, lora):
         frozen = [p for p in training.agent.network.parameters() if not p.requires_grad]
-        if training.reference is not None:
-            frozen += list(training.reference.parameters())
-        assert bool(lora) == (training.reference is None)
+        if training.judge.reference is not None:
+            frozen += list(training.judge.reference.parameters())
+        assert bool(lora) == (training.judge.reference is None)
         before = [parameter.detach().clone() for parameter in frozen]
         trained = {name: p.detach().clone() for name, p in training.agent.network.trainable().items()}
         training.advance()
@@ -300,7 +299,7 @@ def test_against_others_of_the_start(args, advantage):
     training = Training(replace(args, advantage=advantage, group=4, kl_weight=0.0))
     assert not training.agent.network.heads
     played, dialogues = played_rows(training)
-    judged = training._judge(played, dialogues)
+    judged, _ = training.judge.judge(played, dialogues, training.kl_weight)
     earned = np.array([one.earned for one in played]).reshape(2, 4)
     if advantage == "rloo":
         wanted = earned - (earned.sum(1, keepdims=True) - earned) / 3
@@ -318,12 +317,12 @@ def test_the_penalty_is_in_the_reward(args):
     training.pop_metrics()
     played = training.player.play(range(8))
     dialogues = [rows_of(one, training.agent) for one in played]
-    likely = training._scored([row for rows in dialogues for row in rows], training.reference, "log")
+    likely = training.judge.likely(dialogues)
     assert all(len(rows) == 1 for rows in dialogues)
     drift = [rows[0].more["old"].sum() for rows in dialogues]
     paid = np.array([one.earned for one in played]) - 2.0 * (np.array(drift) - [one.sum() for one in likely])
     wanted = (paid - paid.mean()) * 8 / 7
-    judged = training._judge(played, dialogues)
+    judged, _ = training.judge.judge(played, dialogues, training.kl_weight)
     np.testing.assert_allclose([rows[0].more["advantage"][0] for rows in judged], wanted, atol=1e-4)
     training.close()
 
@@ -332,7 +331,7 @@ def test_a_dialogue_that_is_cut_can_go_on_in_its_value(args):
     over, on = (Training(replace(args, cut_ends=ends)) for ends in (True, False))
     played, dialogues = played_rows(on)
     assert {one.truncated for one in played} == {True, False}
-    behind = on._values_behind(played)
+    behind = on.judge.values_behind(played)
     for one, value in zip(played, behind, strict=True):
         if not one.truncated:
             assert value == 0.0
@@ -342,8 +341,8 @@ def test_a_dialogue_that_is_cut_can_go_on_in_its_value(args):
         with torch.no_grad():
             found = on.agent.network(tokens, torch.arange(len(prompt))[None], torch.tensor([len(prompt) - 1]))
         assert value == pytest.approx(float(found.heads["value"]), abs=1e-5)
-    assert over._values_behind(played) == [0.0] * len(played)
-    with_end, without = (one._judge(played, dialogues) for one in (over, on))
+    assert over.judge.values_behind(played) == [0.0] * len(played)
+    with_end, without = (one.judge.judge(played, dialogues, 0.01)[0] for one in (over, on))
     for one, ended, went_on, value in zip(played, with_end, without, behind, strict=True):
         last = went_on[-1].returns[-1] - ended[-1].returns[-1]
         assert last == pytest.approx(value, abs=1e-5), one.truncated
@@ -354,7 +353,9 @@ def test_a_dialogue_that_is_cut_can_go_on_in_its_value(args):
 # --- updates -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [{"micro": 2}, {"packed": True}, {"micro": 1, "packed": True}, {"recompute": True}])
+@pytest.mark.parametrize(
+    "other", [{"micro": 2}, {"packed": False}, {"micro": 1, "packed": False}, {"recompute": True}]
+)
 def test_how_a_batch_is_parted_does_not_matter(args, other):
     found = []
     plain: dict[str, Any] = {}
