@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +21,12 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dialog_gym import checkpoint
 from dialog_gym.dialogue import Dialogue
-from dialog_gym.lm.build_tiny import fit_facts, save_model, transplant
+from dialog_gym.lm.build_tiny import known, save_model, transplant
 from dialog_gym.lm.pretrained import no_bar
 from dialog_gym.lm.speaker_build import REPORT, Options, task_of
 from dialog_gym.lm.speaker_corpus import chats_of, lessons_of, read_parts
 from dialog_gym.lm.speaker_training import likelihood
+from dialog_gym.lm.state_map import StateMap
 from dialog_gym.lm.tiny_corpus import Chat, Layout, encode_chat
 from dialog_gym.lm.tiny_steer import train_steer
 from dialog_gym.lm.transformers_lm import TransformersLM
@@ -101,7 +103,8 @@ def build(options: Options, tuning: Tuning | None = None) -> dict[str, Any]:
     steer.bind(lm).save(folder / "steer")
     played = [(task, dialogue) for dialogue in parts.heldout]
     some = [(task, dialogue) for dialogue in parts.train[:FACTS_DIALOGUES]]
-    fit_facts(lm, some).save(folder / f"facts-{task.world}")
+    state_map, names = varied_facts(lm, some)
+    state_map.save(folder / f"facts-{task.world}")
     other = list(chats_of(parts.heldout, task))
     found = likelihood(lm.model, tokenizer, lessons_of(other, tokenizer, options.context))
     report = {
@@ -111,9 +114,32 @@ def build(options: Options, tuning: Tuning | None = None) -> dict[str, Any]:
         "cpu_seconds": seconds,
         "heldout": {"chats": len(other), "perplexity": found.per_token, "word_perplexity": found.per_word},
         "control": transplant(lm, steer, encoder, layout, played),
+        "facts": explained(lm, state_map, names, played[:FACTS_DIALOGUES]),
     }
     checkpoint.write_json(done, report)
     return report
+
+
+def varied_facts(lm: TransformersLM, played: Sequence[tuple[World, Dialogue]]) -> tuple[StateMap, list[str]]:
+    """Return the map that tells the facts of dialogues of one world from the state of ``lm``, and their names.
+
+    What is always the same in them is left out: people give no cues of a scripted partner.
+    """
+    states, facts = known(lm, played)
+    varied = np.flatnonzero(facts.std(0))
+    names = [played[0][0].fact_names[i] for i in varied]
+    return StateMap.fit(states, facts[:, varied], lm.fingerprint()), names
+
+
+def explained(
+    lm: TransformersLM, state_map: StateMap, names: Sequence[str], played: Sequence[tuple[World, Dialogue]]
+) -> dict[str, float]:
+    """Return the share of the variance of each fact that ``state_map`` tells in other dialogues, where it varies."""
+    states, facts = known(lm, played)
+    columns = [played[0][0].fact_names.index(name) for name in names]
+    with np.errstate(divide="ignore", invalid="ignore"):  # always the same
+        shares = state_map.explained(states, facts[:, columns])
+    return {name: float(share) for name, share in zip(names, shares, strict=True) if np.isfinite(share)}
 
 
 def told(

@@ -1,8 +1,11 @@
 """``dialog-gym fit speaker``: built, found, the same again, gone on with, and steered."""
 
 import json
+from types import SimpleNamespace
+from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -12,7 +15,7 @@ from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.dialogue import Draws
 from dialog_gym.env import begin
 from dialog_gym.envs.bargain import Bargain
-from dialog_gym.lm import load
+from dialog_gym.lm import load, speaker_steer
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.speaker_build import Options, build
 from dialog_gym.lm.speaker_corpus import Source
@@ -116,6 +119,23 @@ def test_a_steerable_copy_comes_with_its_map(capsys, talks, cache):
     state, _ = env.reset(seed=0)
     assert state.shape == (13,)  # the facts of the world, read off its states
     env.step(env.action_space.sample())
+    assert set(report["facts"]) <= set(Bargain.fact_names)
+    assert max(report["facts"].values()) <= 1
+
+
+def test_facts_that_never_vary_are_left_out(monkeypatch):
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(200, 4))
+    facts = np.stack([states[:, 0], np.full(200, 0.5), -states[:, 2]], 1)
+    monkeypatch.setattr(speaker_steer, "known", lambda lm, played: (states, facts))
+    lm, played = SimpleNamespace(fingerprint=dict), [(SimpleNamespace(fact_names=("a", "same", "b")), None)]
+    state_map, names = speaker_steer.varied_facts(cast(Any, lm), cast(Any, played))
+    assert names == ["a", "b"]
+    assert state_map(states).shape == (200, 2)
+    shares = speaker_steer.explained(cast(Any, lm), state_map, names, cast(Any, played))
+    assert shares == pytest.approx({"a": 1.0, "b": 1.0}, abs=1e-3)
+    facts[:, 2] = 1.0  # elsewhere b is always the same: nobody knows how much of it is told
+    assert list(speaker_steer.explained(cast(Any, lm), state_map, names, cast(Any, played))) == ["a"]
 
 
 @pytest.mark.parametrize(
