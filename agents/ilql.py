@@ -3,17 +3,17 @@
 Implicit Language Q-Learning (Snell et al. 2022, arXiv:2206.11871). One language model carries heads for the value V
 of what was read and the worth Q of each token to come; ``ilql_losses`` has the losses. It says what the model finds
 likely *and* worth more than average: tokens are scored by ``log softmax(lm) + beta * (min_k target_k - V)``, within
-``top_k`` and above ``floor``, and ``temperature`` 0 takes the best. With ``beta`` 0 it is the language model alone,
-tuned as by ``tf_all``. ``policy.set(beta=16)`` changes how a trained policy speaks; ``candidates`` samples several
-utterances and says the one that is worth most.
+``top_k`` and above ``floor``, and sampled; ``temperature`` 0 takes the best. With ``beta`` 0 it is the language model
+alone, tuned as by ``tf_all``. ``policy.set(beta=4)`` changes how a trained policy speaks; ``candidates`` samples
+several utterances and says the one that is worth most.
 
 Loss, the mean over the tokens said: ``L_Q + L_V + cql * L_CQL + awac * L_AWAC``. Behind every ``sync_every``-th update
 each target head goes the share ``alpha`` of the way to its head.
 
 The configuration (trlx's ``default_configs.py`` in brackets; that of the paper's dialogue study was not published):
-tau .7 (.7), gamma 1 per turn (.99 per token), cql .01 (.1), awac 1 (1), awac_beta 0 (0), alpha .02 at every update
-(.001 at every fifth), beta 4 (1), top_k 0 (20), temperature 0 (1), AdamW at 1e-3, cosine, 1000 updates of 32 dialogues
-(5e-5, constant, 1000 of 128 responses), rewards divided by the standard deviation of returns (whitened).
+tau .7 (.7), gamma 1 per turn (.99 per token), cql .001 (.1), awac 1 (1), awac_beta 0 (0), alpha .05 at every update
+(.001 at every fifth), beta 16 (1), top_k 0 (20), temperature 1 (1), AdamW at 2e-3, cosine, 1000 updates of 32
+dialogues (5e-5, constant, 1000 of 128 responses), rewards divided by the standard deviation of returns (whitened).
 
 Differences from trlx:
 
@@ -69,11 +69,15 @@ class Args(DataArgs):
 
     out: str = "runs/ilql"
     """Run folder. The same command started again goes on there."""
+    lr: float = 2e-3
+    """AdamW's learning rate; smaller for large models."""
+    temperature: float = 1.0
+    """Scores are divided by it and sampled; 0 says the best token."""
     tau: float = 0.7
     """Expectile of V: .5 is the mean over what was said, towards 1 the best of it."""
     per: Per = "turn"
     """What gamma discounts: every turn of the agent, or every token it says."""
-    cql: float = 0.01
+    cql: float = 0.001
     """Weight of the loss that holds down tokens which nobody said."""
     awac: float = 1.0
     """Weight of the language model's own loss."""
@@ -86,11 +90,11 @@ class Args(DataArgs):
     V."""
     scale: Literal["std", "whiten", "none"] = "std"
     """Rewards are divided by the standard deviation of the returns; whiten also takes their mean off at the end."""
-    alpha: float = 0.02
+    alpha: float = 0.05
     """Share of the way that target heads go to theirs at each synchronisation."""
     sync_every: int = 1
     """Updates between synchronisations."""
-    beta: float = 4.0
+    beta: float = 16.0
     """Weight of the advantage in what is said; 0: the language model alone."""
     top_k: int = 0
     """Say one of as many tokens with the best scores; 0: of all."""

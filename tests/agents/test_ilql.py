@@ -252,7 +252,7 @@ def test_rewards_that_are_all_the_same_are_refused(args, tmp_path, monkeypatch):
         ({"tau": 1.2}, "tau must be at most 1, got 1.2"),
         ({"floor": 2.0}, "floor must be at most 1"),
         ({"cql": -1.0}, "cql must be at least 0"),
-        ({"candidates": 4}, "set temperature above 0"),
+        ({"candidates": 4, "temperature": 0.0}, "set temperature above 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
