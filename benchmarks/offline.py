@@ -158,11 +158,12 @@ def logged(settings: Settings) -> Path:
         ValueError: The folder has data that were logged otherwise.
     """
     folder, path = settings.out / "data", settings.out / "data.json"
-    config = {
+    parts = counts(settings)
+    config: dict[str, Any] = {
         "env": settings.env,
         "env_kwargs": {**settings.env_kwargs, "split": "train"},
         "lm": settings.speaker,
-        "counts": counts(settings),
+        "counts": parts,
         "seed": settings.data_seed,
     }
     if _there(path, config):
@@ -171,7 +172,7 @@ def logged(settings: Settings) -> Path:
     if not _there(begun, config):
         checkpoint.write_json(begun, {"config": config})
     seed = settings.data_seed
-    for name, count in config["counts"].items():
+    for name, count in parts.items():
         if count:
             collect(
                 settings.env,
@@ -324,7 +325,9 @@ def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def rows_of(folder: Path) -> list[Row]:
     """Return the table of all cells in ``folder``, and first what the logged dialogues earned, on their items."""
     found = read_cells(folder)
-    references = {name: found[name][0]["result"]["mean"] for name in ("lm", "oracle") if name in found}
+    references: dict[str, float] = {
+        name: found[name][0]["result"]["mean"] for name in ("lm", "oracle") if name in found
+    }
     rows = [_row(name, made, references) for name, made in found.items()]
     if not (folder / "data.json").exists():
         return rows

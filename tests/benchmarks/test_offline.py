@@ -8,6 +8,7 @@ import pytest
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import offline
 from dialog_gym.benchmarks.offline import Cell, Settings, cells, counts, differences_of, logged, rows_of, run, run_all
+from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
 
 TINY = {"seeds": 1, "steps": 1, "episodes": 4, "log": 20, "methods": ("tf", "ilql"), "plot": False, "progress": False}
@@ -47,7 +48,7 @@ def test_shares_leave_no_dialogue_out():
 
 
 def test_a_log_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
-    collect, calls = offline.collect, []
+    calls = []
 
     def killed(env, name, *rest, **more):
         calls.append(name)
@@ -82,17 +83,20 @@ def test_a_cell_tells_all_about_itself(folder):
 
 
 def test_beta_0_is_the_same_run_without_its_values(folder, monkeypatch):
-    spoken = []
+    spoken: list[object] = []
 
     class Agent:
         def set(self, **settings):
             spoken.append(settings)
-            return self
+
+    def trained(method, seed, settings):
+        spoken.append((method, seed))
+        return Agent()
 
     def trial(self, agent, name):
         raise RuntimeError(name)
 
-    monkeypatch.setattr(offline, "trained", lambda method, seed, settings: spoken.append((method, seed)) or Agent())
+    monkeypatch.setattr(offline, "trained", trained)
     monkeypatch.setattr("dialog_gym.baselines.Trial.score", trial)
     with pytest.raises(RuntimeError, match="ilql@0"):
         offline._score(Cell("ilql@0", 3), tiny(folder))

@@ -1,0 +1,183 @@
+"""Scores of responses in ``dialog_gym.benchmarks.study``: metrics, best of k, intervals, tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dialog_gym.benchmarks.study_data import Context
+from dialog_gym.lm.base import LanguageModel
+from dialog_gym.rewards.bert_score import BertClick, BertScore, BertScorer
+from dialog_gym.rewards.perplexity import Perplexity
+from dialog_gym.rewards.text_metrics import Bleu, Chrf, Meteor, TextMetric, WordOverlap
+from dialog_gym.rollout import bootstrap
+
+Doubles = npt.NDArray[np.float64]
+
+LEXICAL: Mapping[str, type[TextMetric]] = {"bleu": Bleu, "chrf": Chrf, "meteor": Meteor, "overlap": WordOverlap}
+METRICS = ("bertscore", "click", *LEXICAL, "perplexity")
+LOWER = frozenset({"perplexity"})
+"""Metrics of which less is better."""
+
+
+class Judge:
+    """Measures responses by their likeness to what a person said, or by how likely a language model finds them.
+
+    ``bertscore`` is F1 rescaled by ``baseline``, ``click`` whether it exceeds ``threshold``, ``perplexity`` minus the
+    mean log-probability of the tokens (nats; 10 for no words). The others lie in [0, 1].
+
+    Attributes:
+        known: Names of what can be measured here.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        lm: LanguageModel | None = None,
+        *,
+        encoder: str = "semantic",
+        baseline: Sequence[float] | None = None,
+        threshold: float = 0.6,
+    ) -> None:
+        """Load what is needed for ``names``; what is not installed is left out of ``known``."""
+        self.lm, self.metrics = lm, dict[str, TextMetric | Perplexity]()
+        for name in names:
+            try:
+                self.metrics[name] = self._made(name, encoder, baseline, threshold)
+            except ModuleNotFoundError:
+                continue
+        self.known = tuple(self.metrics)
+
+    def _made(self, name: str, encoder: str, baseline: Sequence[float] | None, threshold: float) -> Any:
+        if name in LEXICAL:
+            metric = LEXICAL[name]()
+            metric.measured(["a"], [("a",)])  # whether its package is installed
+            return metric
+        if name == "perplexity":
+            if self.lm is None:
+                raise ValueError("perplexity needs a language model")
+            return Perplexity(self.lm)
+        base = None if baseline is None else (float(baseline[0]), float(baseline[1]), float(baseline[2]))
+        others = (one.scorer for one in self.metrics.values() if isinstance(one, BertScore | BertClick))
+        scorer = next(others, None) or BertScorer(encoder, baseline=base)
+        return BertScore(scorer) if name == "bertscore" else BertClick(scorer, threshold=threshold)
+
+    def measure(self, name: str, contexts: Sequence[Context], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Return a number for each text of each context."""
+        metric = self.metrics[name]
+        pairs = [(one, text) for one, some in zip(contexts, texts, strict=True) for text in some]
+        if isinstance(metric, Perplexity):
+            dialogues = [one.dialogue.said(one.dialogue.roles[0], text) for one, text in pairs]
+            numbers: list[float] = metric(dialogues).tolist()
+        else:
+            numbers = metric.measured([text for _, text in pairs], [(one.reference,) for one, _ in pairs]).tolist()
+        rest = iter(numbers)
+        return [[next(rest) for _ in some] for some in texts]
+
+
+def baseline_of(references: Sequence[str], encoder: str, seed: int) -> list[float]:
+    """Return precision, recall and F1 of BERTScore between responses to different contexts: what "unlike" scores.
+
+    Zhang et al. 2020 (arXiv:1904.09675) take the mean over random pairs of sentences of a large corpus; these are of
+    the corpus that is studied.
+    """
+    order = np.random.default_rng(seed).permutation(len(references)).tolist()
+    found = BertScorer(encoder)([references[k] for k in order], [references[k] for k in order[1:] + order[:1]])
+    return [float(column.mean()) for column in found]
+
+
+def best_of(values: npt.ArrayLike, lower: bool = False) -> Doubles:
+    """Return the best of the first k = 1 .. n of each row, shape as ``values``, (contexts, n).
+
+    >>> best_of([[0.2, 0.5, 0.4]]).tolist(), best_of([[0.2, 0.5, 0.1]], lower=True).tolist()
+    ([[0.2, 0.5, 0.5]], [[0.2, 0.2, 0.1]])
+    """
+    array = np.asarray(values, np.float64)
+    found: Doubles = np.minimum.accumulate(array, 1) if lower else np.maximum.accumulate(array, 1)
+    return found
+
+
+class Line(NamedTuple):
+    """A metric of a method: the mean over contexts, and the ends of its 95% interval (bootstrap over contexts)."""
+
+    method: str
+    metric: str
+    k: int
+    seeds: int
+    mean: float
+    low: float
+    high: float
+
+
+def table(found: Mapping[str, Sequence[Mapping[str, Sequence[Sequence[float]]]]]) -> list[Line]:
+    """Return a line per method, metric and k.
+
+    Args:
+        found: For each method, for each seed, for each metric its numbers (contexts, n). Seeds are averaged per
+            context before contexts are drawn.
+    """
+    lines = []
+    for method, seeds in found.items():
+        for metric in seeds[0]:
+            best = np.mean([best_of(one[metric], metric in LOWER) for one in seeds], axis=0)
+            for k in range(best.shape[1]):
+                column = best[:, k]
+                lines.append(Line(method, metric, k + 1, len(seeds), float(column.mean()), *bootstrap(column)))
+    return lines
+
+
+def gains(found: Mapping[str, Sequence[Mapping[str, Any]]], floor: str) -> list[Line]:
+    """Return what each method has more than ``floor`` with its first response, paired by context."""
+    if floor not in found:
+        return []
+
+    def first(method: str, metric: str) -> Doubles:
+        return np.asarray(np.mean([np.asarray(one[metric])[:, 0] for one in found[method]], axis=0), np.float64)
+
+    return [
+        Line(f"{method} - {floor}", metric, 1, len(seeds), float(gain.mean()), *bootstrap(gain))
+        for method, seeds in found.items()
+        if method != floor
+        for metric in seeds[0]
+        for gain in [first(method, metric) - first(floor, metric)]
+    ]
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """Return one line per method and k, one column per metric."""
+    metrics = list(dict.fromkeys(line.metric for line in lines))
+    shown = ["| method | best of | " + " | ".join(metrics) + " |", "|---|---:|" + "---:|" * len(metrics)]
+    rows: dict[tuple[str, int], dict[str, Line]] = {}
+    for line in lines:
+        rows.setdefault((line.method, line.k), {})[line.metric] = line
+    for (method, k), by_metric in rows.items():
+        cells = [_cell(by_metric.get(metric)) for metric in metrics]
+        shown.append(f"| {method} | {k} | " + " | ".join(cells) + " |")
+    return "\n".join(shown)
+
+
+def _cell(line: Line | None) -> str:
+    return "" if line is None else f"{line.mean:.3f} [{line.low:.3f}, {line.high:.3f}]"
+
+
+def write_csv(
+    path: Path,
+    contexts: Sequence[Context],
+    said: Sequence[Sequence[str]],
+    numbers: Mapping[str, Sequence[Sequence[float]]],
+) -> None:
+    """Write a line per context: its words, the person's response, the responses, and their numbers."""
+    count = len(said[0])
+    names = [f"response_{k + 1}" for k in range(count)]
+    columns = [f"{metric}_{k + 1}" for metric in numbers for k in range(count)]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)  # an empty response is "", and nothing else
+        writer.writerow(["context", "true_response", *names, *columns])
+        for row, (one, texts) in enumerate(zip(contexts, said, strict=True)):
+            found = [number for metric in numbers.values() for number in metric[row]]
+            writer.writerow([one.dialogue.transcript(one.dialogue.roles[0]), one.reference, *texts, *found])

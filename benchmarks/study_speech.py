@@ -1,0 +1,213 @@
+"""What a language model says in many contexts: greedy, sampled or by beam search, in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from dialog_gym.agents.dt import DT
+from dialog_gym.agents.lm_policy import LMPolicy
+from dialog_gym.dialogue import Dialogue
+from dialog_gym.lm.base import Sampling
+from dialog_gym.lm.transformers_lm import TransformersLM
+
+By = Literal["sample", "beam"]
+SPARE = 2  # beams beyond those asked for, since some turn out the same words
+ROUNDS = 4  # times that samples which repeat are drawn again
+
+Ids = list[list[int]]
+
+
+@dataclass(frozen=True)
+class How:
+    """How responses are made.
+
+    Attributes:
+        by: Samples, or beam search (transformers' own).
+        count: Responses beside the greedy one or the human one.
+        max_tokens: Longest response.
+        temperature: Of samples.
+    """
+
+    by: By
+    count: int
+    max_tokens: int
+    temperature: float = 1.0
+
+
+class Voice:
+    """A language model, or a policy made of one, that answers in contexts.
+
+    A policy is asked as it was trained on rankings: one response behind its context. So the decision transformer has
+    its return token before the response, and none before earlier turns.
+    """
+
+    def __init__(self, who: TransformersLM | LMPolicy) -> None:
+        """Speak as ``who``."""
+        self.lm = who.lm if isinstance(who, LMPolicy) else who
+        self.policy = who if isinstance(who, LMPolicy) else None
+
+    def acting(self) -> AbstractContextManager[None]:
+        """Inside, logits are as the policy reshapes them."""
+        return self.policy.acting() if self.policy is not None else nullcontext()
+
+    def fits(self, dialogue: Dialogue, max_tokens: int) -> bool:
+        """Return whether the newest turn is short enough to be read."""
+        try:
+            self.ids([dialogue], max_tokens)
+        except ValueError:
+            return False
+        return True
+
+    def ids(self, dialogues: Sequence[Dialogue], max_tokens: int) -> Ids:
+        """Return what is read before each response, oldest turns left out where it would be too long."""
+        marks: list[int] = []
+        if isinstance(self.policy, DT):
+            target = self.policy.args.target
+            marks = [self.policy.mark(self.policy.more["best"] if target is None else target)]
+        prompts = [dialogue.messages(dialogue.roles[0]) for dialogue in dialogues]
+        return [[*ids, *marks] for ids in self.lm.encode(prompts, max_tokens + len(marks))]
+
+
+def candidates(voice: Voice, dialogues: Sequence[Dialogue], taken: Sequence[str], how: How) -> list[list[str]]:
+    """Return up to ``how.count`` responses to each context, all different and none of them the one in ``taken``.
+
+    Samples that repeat are drawn again, at most ``ROUNDS`` times; of beams there are ``SPARE`` more than are wanted. A
+    model that is all too sure has fewer to say.
+    """
+    prompts = voice.ids(dialogues, how.max_tokens)
+    if how.by == "beam":
+        drawn = beams(voice, prompts, how.count + SPARE, how.max_tokens)
+        return [_fresh(texts, one)[: how.count] for texts, one in zip(drawn, taken, strict=True)]
+    found: list[list[str]] = [[] for _ in dialogues]
+    with _reading(voice, prompts) as write:
+        for again in range(ROUNDS):
+            rows = [row for row, texts in enumerate(found) for _ in range(how.count - len(texts))]
+            seeds = [_seed(dialogues[row], place, again) for place, row in _numbered(rows)]
+            said = write(rows, Sampling(how.max_tokens, how.temperature), seeds)
+            for row, text in zip(rows, said, strict=True):
+                found[row] = _fresh([*found[row], text], taken[row])
+    return found
+
+
+def responses(voice: Voice, dialogues: Sequence[Dialogue], how: How) -> list[list[str]]:
+    """Return the greedy response to each context, and ``how.count`` more, which may repeat."""
+    prompts, sampling = voice.ids(dialogues, how.max_tokens), Sampling(how.max_tokens, how.temperature)
+    rows = [row for row in range(len(dialogues)) for _ in range(how.count)]
+    with _reading(voice, prompts) as write:
+        found = [[text] for text in write(list(range(len(dialogues))), Sampling(how.max_tokens), None)]
+        if how.by == "sample":
+            seeds = [_seed(dialogues[row], place, 0) for place, row in _numbered(rows)]
+            for row, text in zip(rows, write(rows, sampling, seeds), strict=True):
+                found[row].append(text)
+    if how.by == "beam" and how.count:
+        more = beams(voice, prompts, how.count, how.max_tokens)
+        found = [[*texts, *others] for texts, others in zip(found, more, strict=True)]
+    return found
+
+
+Write = Callable[[Sequence[int], Sampling, "list[int] | None"], list[str]]
+
+
+@contextmanager
+def _reading(voice: Voice, prompts: Ids) -> Iterator[Write]:
+    """Read the prompts once; inside, the function returns a response behind the prompt of each of some rows."""
+    with voice.acting():
+        session = voice.lm.session(len(prompts))
+        session.read_batch(range(len(prompts)), [list(ids) for ids in prompts])
+
+        def write(rows: Sequence[int], sampling: Sampling, seeds: list[int] | None) -> list[str]:
+            if not rows:
+                return []
+            said = session.spread(list(rows)).write(range(len(rows)), sampling, seeds=seeds)
+            return [one.text.strip() for one in said]
+
+        yield write
+
+
+@torch.inference_mode()
+def beams(voice: Voice, prompts: Ids, count: int, max_tokens: int, **settings: Any) -> list[list[str]]:
+    """Return ``count`` responses to each prompt by transformers' beam search, the likeliest first."""
+    from transformers import GenerationConfig
+
+    lm: Any = voice.lm
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(one)) + one for one in prompts], device=lm.device)
+    mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts], device=lm.device)
+    config = GenerationConfig(
+        max_new_tokens=max_tokens,
+        num_return_sequences=count,
+        eos_token_id=sorted(lm.chat.stop_ids),
+        pad_token_id=lm.chat.end_of_turn[0],
+        use_cache=True,
+        **(settings or {"num_beams": count, "do_sample": False}),
+    )
+    with voice.acting(), _plain_attention(lm.model):
+        found = lm.model.generate(ids, attention_mask=mask, generation_config=config)
+    texts = [text.strip() for text in lm.chat.decode([_cut(one, lm) for one in found[:, width:].tolist()])]
+    return [texts[start : start + count] for start in range(0, len(texts), count)]
+
+
+def speed(voice: Voice, dialogues: Sequence[Dialogue], how: How) -> dict[str, float]:
+    """Return candidates per second of ours, of transformers' ``generate`` on the same prompts, and their ratio.
+
+    Both make ``how.count`` candidates for each context in one batch; ours begins with dialogues and draws again what
+    repeats, raw generation begins with tokens. CPU time, the better of two runs each, by turns.
+    """
+    prompts = voice.ids(dialogues, how.max_tokens)
+    raw = {"do_sample": True, "temperature": how.temperature, "top_k": 0}
+    settings = raw if how.by == "sample" else {"num_beams": how.count, "do_sample": False}
+    jobs: dict[str, Callable[[], Any]] = {
+        "ours": lambda: candidates(voice, dialogues, [""] * len(dialogues), how),
+        "raw": lambda: beams(voice, prompts, how.count, how.max_tokens, **settings),
+    }
+    best = dict.fromkeys(jobs, 0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(2):
+            for name, job in jobs.items():
+                began, made = time.process_time(), sum(map(len, job()))
+                best[name] = max(best[name], made / (time.process_time() - began))
+    return {**best, "ratio": best["ours"] / best["raw"]}
+
+
+@contextmanager
+def _plain_attention(model: Any) -> Iterator[None]:
+    """Inside, the model attends as transformers does, which ``generate`` needs for its caches."""
+    ours = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(ours)
+
+
+def _cut(tokens: list[int], lm: Any) -> list[int]:
+    return tokens[: next((place for place, token in enumerate(tokens) if token in lm.chat.stop_ids), len(tokens))]
+
+
+def _fresh(texts: Sequence[str], taken: str) -> list[str]:
+    return [text for text in dict.fromkeys(texts) if text != taken]
+
+
+def _numbered(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Return each row with how often it came before.
+
+    >>> _numbered([0, 0, 2])
+    [(0, 0), (1, 0), (0, 2)]
+    """
+    seen: dict[int, int] = {}
+    found = []
+    for row in rows:
+        found.append((seen.get(row, 0), row))
+        seen[row] = seen.get(row, 0) + 1
+    return found
+
+
+def _seed(dialogue: Dialogue, number: int, again: int) -> int:
+    return dialogue.draws("study", number, again).bits() >> 1
