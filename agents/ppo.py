@@ -101,6 +101,9 @@ class Args(StepArgs):
     """Whether the value's gradient stops at its head."""
     value_lr: float = 1e-3
     """The head's learning rate; of a larger one its units died."""
+    temperature: float = 1.0
+    """Of what is said after training and in evaluations: 1 is the policy that was trained. The most probable words (0)
+    are another one, which may come to earn less meanwhile."""
     kl_weight: float = 0.01  # - / .15 / .03 / .04
     """Reward per nat by which a dialogue is likelier than under the reference."""
     kl_target: float = 0.0  # - / 6 / - / -
@@ -395,7 +398,7 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> PPO:
     Args:
         args: Every setting.
         evaluate: Called with the agent every ``args.eval_every`` dialogues; returns what to log. By default the mean
-            return of ``args.eval_episodes`` dialogues, greedy unless ``args.temperature`` is set, with its interval.
+            return of ``args.eval_episodes`` dialogues at ``args.temperature``, with its interval.
 
     Raises:
         ValueError: Model, environment and settings do not fit; nothing has been trained.
