@@ -94,7 +94,8 @@ def build(options: Options, tuning: Tuning | None = None) -> dict[str, Any]:
     chats = told(task, parts.train, tokenizer, layout, options)
     own = cast(list[int], tokenizer.convert_tokens_to_ids([f" {token}" for token in sorted(task.model_tokens)]))
     began = time.process_time()
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+    # No cache: it would keep the first step's copies of the weights, for all steps are in one block.
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16, cache_enabled=False):
         steer, encoder = train_steer(tuning, model, chats, layout, own)
     seconds = time.process_time() - began
     with no_bar():

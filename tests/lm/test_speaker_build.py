@@ -7,6 +7,7 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import dialog_gym  # noqa: F401, registers the environments
@@ -20,6 +21,7 @@ from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.speaker_build import Options, build
 from dialog_gym.lm.speaker_corpus import Source
 from dialog_gym.lm.speaker_training import Trainer
+from dialog_gym.lm.tiny_steer import train_steer
 
 SIZE = ["--width", "32", "--layers", "1", "--heads", "2", "--vocabulary", "420", "--batch", "16"]
 
@@ -121,6 +123,24 @@ def test_a_steerable_copy_comes_with_its_map(capsys, talks, cache):
     env.step(env.action_space.sample())
     assert set(report["facts"]) <= set(Bargain.fact_names)
     assert max(report["facts"].values()) <= 1
+
+
+def test_tuning_in_half_precision_sees_its_own_updates(monkeypatch, talks, tmp_path):
+    told: list[Any] = []
+
+    def watched(tuning, model, *rest):
+        linear, x = model.model.layers[0].mlp.up_proj, torch.ones(1, 32)
+        before = linear(x)
+        with torch.no_grad():
+            linear.weight.mul_(2)
+        told.extend([before, linear(x)])
+        return train_steer(tuning, model, *rest)
+
+    monkeypatch.setattr(speaker_steer, "train_steer", watched)
+    build(options(talks, tmp_path / "d", steps=2))
+    speaker_steer.build(options(talks, tmp_path / "d", steps=2))
+    assert told[0].dtype == torch.bfloat16
+    assert torch.equal(told[1], 2 * told[0]), "the weights of before the update were used"
 
 
 def test_facts_that_never_vary_are_left_out(monkeypatch):
