@@ -277,17 +277,7 @@ def test_two_processes_take_the_steps_of_one(args, tmp_path):
     flags = ["--data", *args.data, "--lm", args.lm, "--out", str(tmp_path / "b"), "--env", GRAPH, "--max-tokens", "4"]
     flags += ["--batch", "8", "--micro", "4", "--steps", "6", "--eval-every", "0", "--checkpoint-every", "3"]
     flags += ["--track", "none", "--no-progress", "--device", "cpu", "--eval-episodes", "2", "--log-every", "1"]
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     subprocess.run([*launch, "-m", "dialog_gym.agents.tf_all", *flags], check=True, env=env, timeout=300)
     one, two = weights(load_agent(tmp_path / "a")), weights(load_agent(tmp_path / "b"))
