@@ -13,7 +13,14 @@ Differences from them, all of which ``Args`` can undo (``Args.published`` is DAT
 * Actions fill the box [-1, 1] through tanh unless ``act_norm`` puts them on DAT's sphere. With ``residual``
   the policy starts at action 0, which is the clone where a self-cloned prefix map adds one; DAT's
   residual has a fixed length and can never be 0.
-* A dialogue cut short (``truncated``) bootstraps, one that ended does not; DAT knows only ``done``.
+* A dialogue cut short (``truncated``) bootstraps unless ``cut_ends``, one that ended does not; DAT knows only
+  ``done``.
+* Critics see what an action says (``meaning``), not the action. Codes of like length say unlike things, so what an
+  action is worth is learned from few rewards; what it says is learned from every word said.
+* A share of the actions is uniform (``uniform``): a deterministic actor with little noise stays at one meaning.
+* ``decompose`` learns from an estimate of what each turn adds to the return, by least squares over whole dialogues
+  (return decomposition; Ren et al. 2022, arXiv:2111.13485, draw some steps of each), for returns that come as one
+  noisy number. It assumes that they are a sum over turns; where they are not, what is best may move.
 
 Run it with ``python -m dialog_gym.agents.td3 --env dialog_gym/BargainPrefix-v0 --out runs/td3``.
 Killed and started again, it goes on from its last checkpoint to the same numbers.
@@ -72,7 +79,7 @@ class Args(VectorArgs):
     """Environment steps with random actions before learning begins."""
     n_step: int = 1
     """Steps of true reward before the critics take over."""
-    cut_ends: bool = False
+    cut_ends: bool = True  # False everywhere
     """Whether a dialogue cut short by its longest length is over, as its return has it; else the critics tell what
     it would still earn."""
     critic_lr: float = 1e-3  # 1e-3 / 3e-4 / 1e-5
@@ -87,7 +94,7 @@ class Args(VectorArgs):
     """Standard deviation of the exploration noise at the beginning."""
     explore_end: float = 0.05
     """Standard deviation of the exploration noise at the end; it changes linearly."""
-    uniform: float = 0.0
+    uniform: float = 0.2  # 0 everywhere
     """Share of actions drawn uniformly at the beginning, which falls linearly to 0: noise stays near what the actor
     does, and codes of another meaning may lie far from it."""
     target_noise: float = 0.1  # .2 everywhere
@@ -161,7 +168,7 @@ class Args(VectorArgs):
             "gamma": 0.99, "tau": 0.005, "batch": 64, "critic_lr": 1e-5, "actor_lr": 1e-6, "explore": 0.1,
             "explore_end": 0.1, "target_noise": 0.2, "target_clip": 0.5, "hidden": (state_size, state_size),
             "critic_hidden": (state_size, 256), "activation": "silu", "layer_norm": False, "half_critic": True,
-            "average": 1.0, "meaning": False, "act_norm": 0.6, "obs_clip": math.inf,
+            "average": 1.0, "meaning": False, "cut_ends": False, "uniform": 0.0, "act_norm": 0.6, "obs_clip": math.inf,
         }  # fmt: skip
         return cls(**{**dat, **settings})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -130,7 +130,7 @@ class Learner:
         if args.decompose:
             widths = (sum(seen), *args.critic_hidden, 1)
             self.shares = MLP(widths, activation=args.activation, layer_norm=args.layer_norm, generator=generator)
-        parts = [{"params": self._judges()}]
+        parts: list[dict[str, Any]] = [{"params": self._judges()}]
         if self.shares is not None:  # few dialogues, each seen many times, would be learned by heart
             parts.append({"params": list(self.shares.parameters()), "weight_decay": args.shares_decay})
         self.critic_optimizer = torch.optim.AdamW(parts, lr=args.critic_lr, weight_decay=0.0, fused=True)

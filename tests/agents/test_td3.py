@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from dialog_gym.agents.td3 import TD3, Args, Training, train
 from dialog_gym.agents.td3_learner import Actor, Critics, Learner, actor_loss, critic_loss, td3_target
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.runs import Interrupted
+from dialog_gym.wrappers.vector import text_env
 from tests.agents.contract import QUICK, check_agent, mean_return, numbers
 from tests.agents.worlds import AIM
 
@@ -151,7 +153,8 @@ def test_a_world_tells_what_actions_said_and_it_is_kept(tmp_path):
     rows = Collector("dialog_gym/AdvicePrefix-v0", 3, {"split": "train", "max_turns": 2}, 0, "task")
     rows.begin()
     step = rows.step(np.random.default_rng(0).uniform(-1, 1, (3, rows.action_size)).astype(np.float32))
-    dialogues = rows.env.unwrapped.dialogues
+    dialogues = text_env(rows.env).dialogues
+    assert rows.world is not None
     expected = [rows.world.attributes(d, d.roles[0], d.texts(d.roles[0])[-1]) for d in dialogues]
     np.testing.assert_array_equal(step.said, expected)
     assert step.said.any()
@@ -274,7 +277,14 @@ def test_it_learns(tmp_path):
 
 
 def test_it_keeps_a_budget(tmp_path):
-    settings = {"rows": 16, "steps": 3000, "random_steps": 320, "batch": 64, "hidden": (32, 32), "critic_lr": 3e-3}
+    settings: Any = {
+        "rows": 16,
+        "steps": 3000,
+        "random_steps": 320,
+        "batch": 64,
+        "hidden": (32, 32),
+        "critic_lr": 3e-3,
+    }
     args = Args(**QUICK, **settings, critic_hidden=(32, 32), updates_per_step=0.75, env_kwargs={"costly": True})
     for name, budget in (("free", None), ("kept", 0.5)):
         train(replace(args, out=str(tmp_path / name), budget=budget))
@@ -307,6 +317,7 @@ def test_a_share_of_actions_is_uniform_and_falls():
     training.begin()
     training.step = 3200  # half of the way: a quarter
     moved = 0
+    assert training.collector is not None
     for _ in range(10):
         seen = training.collector.observations
         expected = training.learner.actor(training.agent.norm(torch.from_numpy(seen))).detach().numpy()
