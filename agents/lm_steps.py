@@ -2,8 +2,8 @@
 
 A step takes the gradient of ``sum of losses / total`` over a batch that is worked through in parts. ``total`` is known
 for the whole batch beforehand, so the gradient does not depend on how it is parted: one part of 8 rows, 2 of 4, or 2
-processes with 4 each. ``accelerate`` is underneath: started by ``accelerate launch -m dialog_gym.agents.tf ...``, the
-parts are shared out among the processes.
+processes with 4 each. ``accelerate`` is underneath: started by ``accelerate launch -m dialog_gym.agents.tf ...`` (on
+CPUs by ``torchrun``), the parts are shared out among the processes.
 """
 
 from __future__ import annotations
