@@ -21,31 +21,27 @@ of one cell, with training (of a run taken up again: of its last start).
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from dialog_gym import baselines, checkpoint
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.planners import t_interval
+from dialog_gym.benchmarks.offline_table import METHODS, differences_of, markdown, rows_of, write_csv
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.errors import unknown
-from dialog_gym.rollout import Evaluation, bootstrap, normalise
+from dialog_gym.rollout import Evaluation
 
 log = logging.getLogger("dialog_gym")
 
-METHODS = ("tf", "tf_all", "tf_top", "dt", "ilql")
 FIXED = ("lm", "lm-sampled", "random", "oracle")  # one seed: what they draw follows from the seeds of the episodes
 SPEAKERS = {"dialog_gym/Response-v0": "tiny-support"}
 """Language models that know the world's words, where ``tiny`` does not."""
@@ -276,134 +272,7 @@ def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run)
     return failed
 
 
-# --- the tables --------------------------------------------------------------------------------
-
-
-class Row(NamedTuple):
-    """One line of the table; ``low`` and ``high`` bound the mean return by 95%."""
-
-    policy: str
-    seeds: int
-    mean: float
-    low: float
-    high: float
-    normalised: float | None
-    normalised_low: float | None
-    normalised_high: float | None
-    turns: float
-    success_rate: float
-    cpu_seconds: float
-
-
-class Difference(NamedTuple):
-    """A policy less another, paired by seed."""
-
-    policy: str
-    less: str
-    seeds: int
-    mean: float
-    low: float
-    high: float
-
-
-def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return all cells of ``folder`` by policy, in the order of the table, seeds ascending."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for path in folder.glob("*-*.json"):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault(data["config"]["cell"]["policy"], []).append(data)
-    order = ("lm", "lm-sampled", "random", *METHODS, "oracle")
-
-    def place(policy: str) -> tuple[int, float]:
-        method, _, beta = policy.partition("@")
-        return order.index(method), float(beta) if beta else -1.0
-
-    by_seed = {name: sorted(made, key=lambda data: data["config"]["cell"]["seed"]) for name, made in found.items()}
-    return {name: by_seed[name] for name in sorted(by_seed, key=place)}
-
-
-def rows_of(folder: Path) -> list[Row]:
-    """Return the table of all cells in ``folder``, and first what the logged dialogues earned, on their items."""
-    found = read_cells(folder)
-    references: dict[str, float] = {
-        name: found[name][0]["result"]["mean"] for name in ("lm", "oracle") if name in found
-    }
-    rows = [_row(name, made, references) for name, made in found.items()]
-    if not (folder / "data.json").exists():
-        return rows
-    returns = json.loads((folder / "data.json").read_text(encoding="utf-8"))["returns"]
-    return [Row("(data)", 1, float(np.mean(returns)), *bootstrap(returns), None, None, None, *(3 * (np.nan,))), *rows]
-
-
-def _row(policy: str, made: Sequence[Any], references: Mapping[str, float]) -> Row:
-    results = [data["result"] for data in made]
-    means = [result["mean"] for result in results]
-    mean = float(np.mean(means))
-    low, high = bootstrap(results[0]["returns"]) if len(means) == 1 else t_interval(means)
-    on_scale = (normalise(mean, references), normalise(low, references), normalise(high, references))
-    turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
-    cpu = float(np.mean([data["cpu_seconds"] for data in made]))
-    return Row(policy, len(means), mean, low, high, *on_scale, turns, success, cpu)
-
-
-def differences_of(folder: Path) -> list[Difference]:
-    """Return what each method earns more than ``tf``, and each ILQL more than itself without its values.
-
-    Student's t over the differences of the means by seed; with one seed a bootstrap over the same episodes.
-    """
-    found = read_cells(folder)
-    pairs = [(name, "tf") for name in found if name.partition("@")[0] in METHODS and name != "tf"]
-    pairs += [(name, "ilql@0") for name in found if name.startswith("ilql") and name != "ilql@0"]
-    return [_difference(found[name], found[less], name, less) for name, less in pairs if less in found]
-
-
-def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str) -> Difference:
-    one, two = ({data["config"]["cell"]["seed"]: data["result"] for data in made} for made in (more, less))
-    seeds = sorted(set(one) & set(two))
-    gains = [one[seed]["mean"] - two[seed]["mean"] for seed in seeds]
-    if len(seeds) == 1:
-        low, high = bootstrap(np.subtract(one[seeds[0]]["returns"], two[seeds[0]]["returns"]))
-    else:
-        low, high = t_interval(gains)
-    return Difference(name, other, len(seeds), float(np.mean(gains)), low, high)
-
-
-def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str:
-    """Return both tables as Markdown."""
-    names = ("policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
-    lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    for row in rows:
-        score = _interval(2, row.normalised, row.normalised_low, row.normalised_high)
-        rest = ("", "", "") if np.isnan(row.turns) else _rest(row)
-        lines.append(
-            "| "
-            + " | ".join((row.policy, f"{row.seeds}", _interval(3, row.mean, row.low, row.high), score, *rest))
-            + " |"
-        )
-    lines += ["", "| difference | seeds | return |", "|---|---:|---:|"]
-    for one in differences:
-        shown = _interval(3, one.mean, one.low, one.high)
-        lines.append(f"| {one.policy} - {one.less} | {one.seeds} | {shown} |")
-    return "\n".join(lines)
-
-
-def _rest(row: Row) -> tuple[str, str, str]:
-    return f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}"
-
-
-def _interval(digits: int, *values: float | None) -> str:
-    if None in values:
-        return ""
-    value, low, high = (f"{value:.{digits}f}" for value in values)
-    return f"{value} [{low}, {high}]"
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write the table as CSV."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
+# --- the command -------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:

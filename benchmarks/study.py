@@ -51,6 +51,7 @@ from dialog_gym.agents.loop import torch_threads
 from dialog_gym.benchmarks import study_scores as scores
 from dialog_gym.benchmarks import study_speech as speech
 from dialog_gym.benchmarks.study_data import PARTS, Context, Source, lines, read_contexts, write_rankings
+from dialog_gym.benchmarks.study_report import plot, shown
 from dialog_gym.benchmarks.study_speech import How, Voice
 from dialog_gym.data.used import content_hash
 from dialog_gym.errors import unknown
@@ -207,11 +208,12 @@ class Study:
         how = How(one.by, one.n, one.max_tokens, one.temperature)
 
         def make(some: Sequence[Context]) -> list[list[tuple[str, str]]]:
-            read = [context for context in some if voice.fits(context.dialogue, one.max_tokens)]
-            said = speech.candidates(voice, [c.dialogue for c in read], [c.reference for c in read], how)
-            made = {id(context): texts for context, texts in zip(read, said, strict=True)}
+            fits = [voice.fits(context.dialogue, one.max_tokens) for context in some]
+            read = [context for context, good in zip(some, fits, strict=True) if good]
+            said = iter(speech.candidates(voice, [c.dialogue for c in read], [c.reference for c in read], how))
             return [
-                [(c.reference, HUMAN), *((text, BASE) for text in made[id(c)])] if id(c) in made else [] for c in some
+                [(context.reference, HUMAN), *((text, BASE) for text in next(said))] if good else []
+                for context, good in zip(some, fits, strict=True)
             ]
 
         config = {"contexts": self._hash("contexts.jsonl"), "lm": _named(lm), "how": vars(how)}
@@ -232,9 +234,11 @@ class Study:
             return None
         references = [context.reference for context in train[:500]]
         config = {"contexts": self._hash("contexts.jsonl"), "encoder": self.settings.encoder, "pairs": len(references)}
-        make = lambda _: [scores.baseline_of(references, self.settings.encoder, self.settings.seed)]  # noqa: E731
-        found: list[float] = lines(self.out / "baseline.jsonl", config, [None], make)[0]
-        return found
+        encoder, seed = self.settings.encoder, self.settings.seed
+        found: list[list[float]] = lines(
+            self.out / "baseline.jsonl", config, [None], lambda _: [scores.baseline_of(references, encoder, seed)]
+        )
+        return found[0]
 
     def judge(self, names: Sequence[str], train: Sequence[Context], lm: TransformersLM) -> scores.Judge:
         """Return what measures responses."""
@@ -394,7 +398,7 @@ class Study:
         checkpoint.write_json(self.out / "report.json", report)
         checkpoint.write_text(self.out / "table.md", shown(report) + "\n")
         if self.settings.plot:
-            _plot(report, self.out)
+            plot(report, self.out)
         return report
 
 
@@ -406,40 +410,6 @@ def _named(lm: TransformersLM) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def shown(report: Mapping[str, Any]) -> str:
-    """Return a report as Markdown: notes, candidates, the first and the best responses, and gains over ``tf``."""
-    found = [scores.Line(**line) for line in report["lines"]]
-    most = max(line.k for line in found)
-    candidates, speed = report["candidates"], report["candidates"]["speed"]
-    reward = candidates["reward_of_the_model"]
-    text = [
-        f"Candidates are scored by {report['scored_by']}: {report['contexts']['train']} contexts, "
-        f"{candidates['mean_per_context']:.2f} candidates each ({candidates['with_all']:.1%} have all)"
-        + ("" if reward is None else f", mean reward of the model's {reward:.3f}")
-        + f"; {speed['ours']:.0f} candidates/s, raw generation {speed['raw']:.0f} ({speed['ratio']:.2f}). "
-        f"{report['contexts']['heldout']} held-out contexts; 95% intervals over contexts (bootstrap).",
-        *(f"Note: {note}." for note in report["notes"]),
-        *(f"Failed: {name}." for name in report["failed"]),
-        "",
-        scores.markdown([line for line in found if line.k in (1, most)]),
-    ]
-    if report["gains"]:
-        text += ["", scores.markdown([scores.Line(**line) for line in report["gains"]])]
-    return "\n".join(text)
-
-
-def _plot(report: Mapping[str, Any], folder: Path) -> None:
-    from dialog_gym.benchmarks.study_plots import bars, curves
-
-    found = [scores.Line(**line) for line in report["lines"]]
-    for metric in dict.fromkeys(line.metric for line in found):
-        mine = [line for line in found if line.metric == metric]
-        by_method = {name: [line.mean for line in mine if line.method == name] for name in {m.method: 0 for m in mine}}
-        curves(by_method, folder / f"best_of_{metric}.png", metric)
-        first = [(line.method, line.mean, line.low, line.high) for line in mine if line.k == 1]
-        bars(first, folder / f"first_{metric}.png", f"{metric}, first response")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from dialog_gym import checkpoint
+from dialog_gym.agents.lm_data import CORPUS, data_files
 from dialog_gym.data.corpora import read_corpus
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.data.store import Table
-from dialog_gym.data.used import content_hash
+from dialog_gym.data.used import content_hash, hashes
 from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.envs.response_replay import Record
+from dialog_gym.lm.speaker_corpus import NOT_PUBLISHED
 from dialog_gym.splits import in_split
 
 T = TypeVar("T")
@@ -127,8 +130,7 @@ def read_contexts(folder: Path, source: Source, counts: Mapping[str, int], seed:
         ValueError: A part is empty, or the file was made with other settings.
     """
     path = folder / "contexts.jsonl"
-    config = {"source": source._asdict(), "counts": dict(counts), "seed": seed}
-    config = json.loads(json.dumps(config, default=str))
+    config = {"source": source._asdict(), "files": _files(source), "counts": dict(counts), "seed": seed}
     if not path.exists():
         records = list(_records(source))
         _write(Episodes, folder / "people", (_recorded(*one) for one in enumerate(records) if one[1][0] == PARTS[0]))
@@ -137,6 +139,11 @@ def read_contexts(folder: Path, source: Source, counts: Mapping[str, int], seed:
         checkpoint.write_text(path, "".join(line + "\n" for line in whole))
     rows = lines(path, config, _whole_lines(path)[1:], lambda some: [])  # all are there: this checks the settings
     return [Context(row["key"], row["part"], Dialogue.from_json(row["dialogue"]), row["reference"]) for row in rows]
+
+
+def _files(source: Source) -> dict[str, str]:
+    """Return the content hashes of the files of the corpus; none where a hub has them."""
+    return {} if source.path.startswith("hub:") else hashes(data_files([f"{CORPUS}{source.corpus}:{source.path}"]))
 
 
 def _records(source: Source) -> Iterator[tuple[str, Record]]:
@@ -148,9 +155,17 @@ def _records(source: Source) -> Iterator[tuple[str, Record]]:
         for episode in reading:
             if not isinstance(episode, Recorded):
                 raise ValueError(f"a study needs a corpus of dialogues, and {source.corpus!r} holds judgements")
-            record = Record.of(episode, source.corpus)
+            record = Record.of(_published(episode, source.corpus), source.corpus)
             by_hash = PARTS[not in_split(record.key, "train")]
             yield PARTS[number] if source.splits else by_hash, record._replace(scenario=_bare(episode.dialogue))
+
+
+def _published(episode: Recorded, corpus: str) -> Recorded:
+    """Return ``episode`` without a last turn that stands for words which were not published."""
+    dialogue = episode.dialogue
+    if not dialogue.turns or dialogue.turns[-1].text != NOT_PUBLISHED.get(corpus):
+        return episode
+    return replace(episode, dialogue=replace(dialogue, turns=dialogue.turns[:-1], turn=-1))
 
 
 def _bare(dialogue: Dialogue) -> Scenario:

@@ -7,7 +7,8 @@ import pytest
 
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import offline
-from dialog_gym.benchmarks.offline import Cell, Settings, cells, counts, differences_of, logged, rows_of, run, run_all
+from dialog_gym.benchmarks.offline import Cell, Settings, cells, counts, logged, run, run_all
+from dialog_gym.benchmarks.offline_table import differences_of, rows_of
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
 

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as arrays
 from dialog_gym.agents.dt import DT
 from dialog_gym.agents.lm_data import read_data
 from dialog_gym.agents.lm_tokens import token_rows
-from dialog_gym.benchmarks import study, study_scores, study_speech
+from dialog_gym.benchmarks import study, study_data, study_scores, study_speech
 from dialog_gym.benchmarks.study import Settings, Study
 from dialog_gym.benchmarks.study_data import Context, lines
 from dialog_gym.benchmarks.study_scores import Judge, best_of, gains, table
 from dialog_gym.benchmarks.study_speech import How, Voice, beams, candidates, responses
-from dialog_gym.data.episodes import Episodes
+from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Rankings
 from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.lm import load
@@ -138,6 +138,24 @@ def test_a_context_is_what_was_said_before_the_response(done):
     for one in Study(done[0]).contexts()[0]:
         places = {"what food ?": 1, "it is in the centre .": 3, "you are welcome .": 5}
         assert len(one.dialogue.turns) == places[one.reference]
+
+
+def test_words_that_were_not_published_are_not_learned():
+    talk = dialogues(1)[0].said("agent", "deal").said("customer", "<selection>")
+    episode = Recorded(0, talk, (0.0,), (0.0,))
+    assert study_data._published(episode, "deal_or_no_deal").dialogue.turns == talk.turns[:-1]
+    assert study_data._published(episode, "camrest") is episode
+
+
+def test_another_corpus_under_the_same_name_is_refused(corpus, tmp_path):
+    copy = tmp_path / "dialogues.json"
+    copy.write_bytes(corpus.read_bytes())
+    settings = tiny(tmp_path / "out", copy)
+    settings.out.mkdir()
+    Study(settings).contexts()
+    copy.write_text(corpus.read_text().replace("what food", "which food"))
+    with pytest.raises(ValueError, match=r"contexts\.jsonl was made with"):
+        Study(settings).contexts()
 
 
 # --- candidates --------------------------------------------------------------------------------
