@@ -206,7 +206,7 @@ class _Clauses:
                 self._mention(item, min(amount, count))
             self.amount, self.last = None, -1
         elif amount >= 0 and token != "a" and self.last >= 0 and to_whom:
-            self._mention(self.last, amount)  # "2 hats for you, 1 for me"
+            self._mention(self.last, min(amount, self.counts[self.last]))  # "2 hats for you, 1 for me"
             self.amount = None
 
     def _is_pronoun(self, tokens: Sequence[str]) -> bool:

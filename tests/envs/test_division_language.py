@@ -1,7 +1,7 @@
 import doctest
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialog_gym.dialogue import Draws
@@ -163,6 +163,24 @@ def test_notation_is_stable_and_reading_never_fails(text):
     assert to_tokens(written) == written
     assert to_tokens(from_tokens(written)) == written
     READER.understand(text, COUNTS)
+
+
+WORDS = (
+    "i you me we can have get take give keep want need the a no not all both half each of rest everything for to and "
+    "but or , . book books hat hats ball balls 0 1 2 3 10 one ten deal ok at least as well except only split trade mine"
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(WORDS.split()), min_size=1, max_size=14))
+def test_nobody_can_get_more_than_there_is(said):
+    act = READER.understand(" ".join(said), COUNTS)
+    for share in (act.share or (), act.said):
+        assert all(number is None or 0 <= number <= count for number, count in zip(share, COUNTS, strict=False)), share
+
+
+def test_more_than_there_is_for_me():
+    assert READER.understand("you get the hats and a ball, 10 for me", COUNTS).share == (None, 0, 1)
 
 
 @given(st.sampled_from(deals(COUNTS)), st.integers(0, 10**6))
