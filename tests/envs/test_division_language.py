@@ -167,7 +167,7 @@ def test_notation_is_stable_and_reading_never_fails(text):
 
 WORDS = (
     "i you me we can have get take give keep want need the a no not all both half each of rest everything for to and "
-    "but or , . book books hat hats ball balls 0 1 2 3 10 one ten deal ok at least as well except only split trade mine"
+    "but or , . book books hat hats ball balls 0 1 2 3 10 one ten deal ok at least as well except only split trade"
 )
 
 
