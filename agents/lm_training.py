@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,7 +132,7 @@ def _order(count: int, epoch: int, seed: int) -> list[int]:
     return order
 
 
-class LMTraining(Generic[PolicyT]):
+class LMTraining(ABC, Generic[PolicyT]):
     """A run in progress, on recorded dialogues.
 
     Attributes:
@@ -162,9 +163,9 @@ class LMTraining(Generic[PolicyT]):
         """Return what is learned from and what is held out, as tokens; by default every dialogue."""
         return self.tokens(train), self.tokens(held_out)
 
+    @abstractmethod
     def loss(self, outputs: Outputs, batch: TokenBatch) -> tuple[Tensor, Sums]:
-        """Return the sum of the losses of a batch, and further sums to log."""
-        raise NotImplementedError
+        """Return the sum of the losses of a batch, and further sums to log; every algorithm has its own."""
 
     def weight(self, rows: Sequence[TokenRow]) -> float:
         """Return what the sum over ``rows`` is divided by: the number of tokens said."""

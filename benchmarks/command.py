@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import tyro
 from rich.console import Console
+
+log = logging.getLogger("dialog_gym")
 
 
 class WithJson(Protocol):
@@ -19,7 +22,17 @@ class WithJson(Protocol):
         ...
 
 
+class Named(Protocol):
+    """A cell of a table."""
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        ...
+
+
 S = TypeVar("S", bound=WithJson)
+CellT = TypeVar("CellT", bound=Named)
 
 
 def run(
@@ -38,3 +51,15 @@ def run(
         console.print_json(data=report)
     else:
         show(report, console)
+
+
+def each_cell(cells: Iterable[CellT], compute: Callable[[CellT], None]) -> list[str]:
+    """Compute the cells of a table; return the names of those that failed, which do not stop the others."""
+    failed = []
+    for cell in cells:
+        try:
+            compute(cell)
+        except Exception:
+            log.exception("the cell %s failed; the others go on", cell.name)
+            failed.append(cell.name)
+    return failed

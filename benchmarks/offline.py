@@ -34,6 +34,7 @@ from dialog_gym import baselines, checkpoint
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
+from dialog_gym.benchmarks.command import each_cell
 from dialog_gym.benchmarks.offline_table import METHODS, differences_of, markdown, rows_of, write_csv
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
@@ -262,14 +263,7 @@ def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run)
     """Compute what is missing; return the names of the cells that failed."""
     settings.out.mkdir(parents=True, exist_ok=True)
     logged(settings)
-    failed = []
-    for cell in cells(settings):
-        try:
-            compute(cell, settings)
-        except Exception:
-            log.exception("the cell %s failed; the others go on", cell.name)
-            failed.append(cell.name)
-    return failed
+    return each_cell(cells(settings), lambda cell: compute(cell, settings))
 
 
 # --- the command -------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from dialog_gym import baselines, checkpoint
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
+from dialog_gym.benchmarks.command import each_cell
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation, Policy, bootstrap, constant_policy, normalise, random_policy
 
@@ -286,14 +287,7 @@ def _with_interval(digits: int, *values: float | None) -> str:
 def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run) -> list[str]:
     """Compute what is missing; return the names of the cells that failed."""
     settings.out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for cell in cells(settings):
-        try:
-            compute(cell, settings)
-        except Exception:
-            log.exception("the cell %s failed; the others go on", cell.name)
-            failed.append(cell.name)
-    return failed
+    return each_cell(cells(settings), lambda cell: compute(cell, settings))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
