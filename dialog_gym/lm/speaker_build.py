@@ -115,7 +115,7 @@ def build(options: Options) -> dict[str, Any]:
     task, done = task_of(options), options.out / REPORT
     if done.exists():
         report: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        _same(options.told(), report["settings"], options.out)
+        same_settings(options.told(), report["settings"], options.out)
         return report
     parts = read_parts(options.source)
     chats = list(chats_of(parts.train, task))
@@ -179,7 +179,7 @@ def _trainer(
         index = checkpoint.read_index(unfinished)
         if index["kind"] != KIND:
             raise ValueError(f"{unfinished} holds no training of a speaker; choose another folder")
-        _same(about, index["data"]["about"], options.out)
+        same_settings(about, index["data"]["about"], options.out)
         found = int(index["data"]["settings"]["steps"])
         if steps not in (0, found):
             raise ValueError(f"{options.out} holds a training of {found} steps, not {steps}; choose another folder")
@@ -225,7 +225,12 @@ def _publish(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> No
     partial.rmdir()
 
 
-def _same(wanted: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
+def same_settings(wanted: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a folder that was begun with other settings.
+
+    Raises:
+        ValueError: One of ``wanted`` is not as ``found``.
+    """
     changed = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if changed:
         name = changed[0]

@@ -39,6 +39,7 @@ def fit_speaker(
     learning_rate: float = 2e-3,
     float32: bool = False,
     steer: bool = False,
+    steer_epochs: float = 1.0,
     seed: int = 0,
     json: bool = False,
 ) -> None:
@@ -73,6 +74,7 @@ def fit_speaker(
         learning_rate: At its peak.
         float32: Compute in full precision; faster on processors without bfloat16, half as fast on others.
         steer: Build NAME-steer too: a copy tuned together with a prefix map, which says what it is steered to.
+        steer_epochs: Passes over the chats in that tuning; codes of acts are learned first, those of numbers later.
         seed: All randomness.
         json: Print JSON.
     """
@@ -101,11 +103,12 @@ def fit_speaker(
         bfloat16=not float32,
         seed=seed,
     )
+    tuning = speaker_steer.Tuning(seed, steer_epochs=steer_epochs)
     if steer:
         speaker_steer.world_of(options)  # told before it takes time
     reports = {options.out: speaker_build.build(options)}
     if steer:
-        reports[speaker_steer.steered_folder(options.out)] = speaker_steer.build(options)
+        reports[speaker_steer.steered_folder(options.out)] = speaker_steer.build(options, tuning)
     if json:
         print_json({str(folder): report for folder, report in reports.items()})
         return

@@ -23,7 +23,7 @@ from dialog_gym import checkpoint
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.build_tiny import known, save_model, transplant
 from dialog_gym.lm.pretrained import no_bar
-from dialog_gym.lm.speaker_build import REPORT, Options, task_of
+from dialog_gym.lm.speaker_build import REPORT, Options, same_settings, task_of
 from dialog_gym.lm.speaker_corpus import chats_of, lessons_of, read_parts
 from dialog_gym.lm.speaker_training import likelihood
 from dialog_gym.lm.state_map import StateMap
@@ -78,13 +78,15 @@ def build(options: Options, tuning: Tuning | None = None) -> dict[str, Any]:
     What is there is not built again. A tuning that is stopped begins anew.
 
     Raises:
-        ValueError: The task does not describe replies, or a chat is longer than the model reads.
+        ValueError: The task does not describe replies, a chat is longer than the model reads, or the folder holds a
+            copy that was tuned with other settings.
     """
     tuning = tuning or Tuning(options.seed)
     task, folder = world_of(options), steered_folder(options.out)
     done = folder / REPORT
     if done.exists():
         report: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        same_settings(vars(tuning), report["settings"]["tuning"], folder)
         return report
     parts = read_parts(options.source)
     base = TransformersLM.from_pretrained(options.out)

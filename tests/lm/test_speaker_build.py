@@ -117,6 +117,9 @@ def test_a_steerable_copy_comes_with_its_map(capsys, talks, cache):
     assert 0 <= report["control"]["same_style"] <= 1
     weights = [(cache / name / "model.safetensors").read_bytes() for name in ("d", "d-steer")]
     assert weights[0] != weights[1]
+    with pytest.raises(SystemExit):
+        main([*words, "--steer", "--steer-epochs", "2"])  # another tuning does not replace it
+    assert "steer_epochs was 1.0, now 2.0" in capsys.readouterr().err
     env = gym.make("dialog_gym/BargainPrefix-v0", lm="speaker:d-steer", prefix="steer")
     state, _ = env.reset(seed=0)
     assert state.shape == (13,)  # the facts of the world, read off its states
