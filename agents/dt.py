@@ -5,7 +5,8 @@ Papers: Chen et al. 2021, arXiv:2106.01345; on responses (``DT``) Sodhi et al. 2
 Right before each agent reply, behind the generation prompt, stands a token for the return-to-go of that turn; the
 loss is the cross-entropy of the agent's tokens, return tokens left out. To act, the first reply is conditioned on a
 target; each further one on what is left of it: ``(target - reward received) / gamma``. The tokens of earlier turns
-stay where they were.
+stay where they were. Of rankings, where one reply has a score and the turns before it have none, that reply alone is
+marked; a policy that learned from them marks the reply to come, and always by the target.
 
 Return tokens stand for ranges of return, by one of three rules: ``quantiles`` of the returns-to-go in the data (equal
 shares; the default), equal parts of their ``range`` (many of them quantise a continuous return), or ``edges`` given.
@@ -15,8 +16,8 @@ Differences from the papers:
 1. The return is a token of the vocabulary; Chen et al. embed the number. New tokens begin on a line between two
    points in the order of their returns, so that neighbours begin alike (``lm_network.add_tokens``).
 2. Sodhi et al. have two tokens, "one" for a reward of at least 1 (``edges=(1,)``), put it before the token that
-   begins a reply, and give "one" to all earlier turns, which people spoke. Here every turn has its own return-to-go.
-   ``dialog_gym.agents.lm_lines`` writes their strings.
+   begins a reply, and give "one" to all earlier turns, which people spoke. Here every turn has its own return-to-go,
+   or none where none is known. ``dialog_gym.agents.lm_lines`` writes their strings.
 3. A return token at the start of a dialogue was tried; small models ignore it. Right before the reply they do not.
 4. The policy never says a return token, and a person who types one is not taken to have said it.
 
@@ -109,7 +110,8 @@ def bucket(value: float, edges: Sequence[float]) -> int:
 class DT(LMPolicy):
     """A language model that is told, before each reply, what return is wanted.
 
-    ``more`` holds ``edges``, and ``best``, the mean return-to-go of the best token.
+    ``more`` holds ``edges``, ``best``, the mean return-to-go of the best token, and ``ranked``, whether it learned from
+    rankings.
     """
 
     name = "dt"
@@ -130,13 +132,15 @@ class DT(LMPolicy):
         return self.tokens[bucket(value, self.more["edges"])]
 
     def prompt_ids(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
-        """Return what is read before each reply, with the return tokens of this turn and of those before."""
-        wording, found = self.wording, []
+        """Return what is read before each reply, with the return tokens of this turn and, after episodes, of earlier."""
+        if self.more["ranked"]:
+            mark = self.mark(self.first_target)
+            return [[*ids, mark] for ids in super().prompt_ids(dialogues)]
+        found = []
         rewards = self._rewards(dialogues)
         for dialogue, reward in zip(dialogues, rewards, strict=True):
-            agent = dialogue.roles[0]
-            prompts, texts = agent_turns(dialogue, lambda part, agent=agent: wording.messages(part, agent))  # type: ignore[misc]
-            prompts.append(wording.messages(dialogue, agent))
+            prompts, texts = agent_turns(dialogue, self.words)
+            prompts.append(self.words(dialogue))
             starts = self.lm.encode(prompts, self.args.max_tokens)
             said = [
                 reply_ids(self.lm, text, prompt, len(start), self.args.max_tokens, marked=True)
@@ -146,6 +150,12 @@ class DT(LMPolicy):
             room = sequence_room(self.lm, self.args.max_tokens)
             found.append(join_turns(starts, [*said, []], marks, room)[-1][0])
         return found
+
+    @property
+    def first_target(self) -> float:
+        """The return that is wanted of a whole dialogue, or of a reply."""
+        target: float = self.more["best"] if self.args.target is None else self.args.target
+        return target
 
     def targets(self, dialogue: Dialogue, reward: float) -> list[float]:
         """Return the return that is wanted in each agent turn so far, and in the one to come.
@@ -157,7 +167,7 @@ class DT(LMPolicy):
             dialogue: Where the agent is to speak.
             reward: What its newest turn earned, if it has spoken.
         """
-        first = self.more["best"] if self.args.target is None else self.args.target
+        first = self.first_target
         wanted = [first]
         if dialogue.turn:
             last = max(place for place, turn in enumerate(dialogue.turns) if turn.role == dialogue.roles[0])
@@ -169,8 +179,9 @@ class DT(LMPolicy):
         return wanted
 
     def _rewards(self, dialogues: Sequence[Dialogue]) -> list[float]:
-        """Return what the newest turn of each dialogue earned by the task, 0 before the first."""
-        begun = [place for place, dialogue in enumerate(dialogues) if dialogue.turn and self.args.decrease]
+        """Return what the newest turn of each dialogue earned by the task, 0 before the first and without a task."""
+        known = self.args.decrease and self._plays
+        begun = [place for place, dialogue in enumerate(dialogues) if known and dialogue.turn]
         found = [0.0] * len(dialogues)
         if begun:
             values = checked(self.task.reward, [dialogues[place] for place in begun])
@@ -185,6 +196,13 @@ class Training(LMTraining[DT]):
     def rows(self, train: list[Told], held_out: list[Told]) -> tuple[list[TokenRow], list[TokenRow]]:
         """Share out the returns-to-go of the training data among the tokens, and mark every reply."""
         args, more = self.args, self.agent.more
+        kinds = {one.ranked for one in train}
+        if len(kinds) == 2:
+            raise DatasetError(
+                "dt learns from dialogues, every turn of which has a return, or from rankings, where one reply has a "
+                "score, and got both: prompts could be like one of them only; train a policy on each"
+            )
+        more["ranked"] = kinds == {True}
         returns = [value for one in train for value in returns_to_go(one.rewards, args.gamma)]
         more["edges"] = list(args.edges) or edges_of(returns, args.buckets, args.by)
         best = max(bucket(value, more["edges"]) for value in returns)

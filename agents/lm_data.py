@@ -47,6 +47,7 @@ class Told:
         truncated: Whether the dialogue ran out of turns, and would have gone on.
         played: Whether it was played in an environment, where to say nothing is a turn too.
         group: Number of the context; what shares one (candidates of a ranking) is never half held out.
+        ranked: Whether it is one candidate of a ranking: a reply, with a score, in a context that is only read.
         origin: Where it is from, for messages.
     """
 
@@ -56,6 +57,7 @@ class Told:
     truncated: bool = False
     played: bool = False
     group: int = 0
+    ranked: bool = False
     origin: str = ""
 
     @property
@@ -198,7 +200,7 @@ def _told(row: Recorded | Ranking, reading: _Reading, origin: str, group: int) -
     rewards = _checked(row.rewards, len(prompts), origin)
     truncated = dialogue.stop_reason == "max_turns"
     if prompts:
-        yield Told(tuple(prompts), tuple(replies), rewards, truncated, bool(row.env), group, origin)
+        yield Told(tuple(prompts), tuple(replies), rewards, truncated, bool(row.env), group, origin=origin)
 
 
 def _told_ranking(row: Ranking, reading: _Reading, origin: str, group: int) -> Iterator[Told]:
@@ -211,7 +213,7 @@ def _told_ranking(row: Ranking, reading: _Reading, origin: str, group: int) -> I
             words = reading.words(str(row.meta.get("env", "")), row.meta.get("env_kwargs", {}), dialogue)
             prompt = words(dialogue)
             reply = words(dialogue.said(dialogue.roles[0], text))[-1]["content"]
-        yield Told((prompt,), (reply,), (score,), False, False, group, f"candidate {number} in {origin}")
+        yield Told((prompt,), (reply,), (score,), group=group, ranked=True, origin=f"candidate {number} in {origin}")
 
 
 def _until(dialogue: Dialogue, place: int) -> Dialogue:

@@ -177,9 +177,12 @@ class LMPolicy(Agent):
 
     def prompt_ids(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
         """Return the token ids that are read before the reply in each dialogue."""
-        wording = self.wording
-        prompts = [wording.messages(dialogue, dialogue.roles[0]) for dialogue in dialogues]
-        return self.lm.encode(prompts, self.args.max_tokens)
+        return self.lm.encode([self.words(dialogue) for dialogue in dialogues], self.args.max_tokens)
+
+    def words(self, dialogue: Dialogue) -> list[dict[str, str]]:
+        """Return ``dialogue`` as its agent's role is put it: by the task, or as it stands where there is none."""
+        agent = dialogue.roles[0]
+        return self.wording.messages(dialogue, agent) if self._plays else dialogue.messages(agent)
 
     # --- acting -----------------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class LMPolicy(Agent):
             ValueError: The policy was trained without an environment (set ``task``), or its actions are no text.
         """
         if self._task is None:
-            if not self.args.env:
+            if not self._plays:
                 raise ValueError("this policy was trained without an environment: set policy.task to what it plays")
             self._task = task_of(self.args.env, self.args.env_kwargs, by_text=True)
         return self._task
@@ -199,6 +202,10 @@ class LMPolicy(Agent):
     @task.setter
     def task(self, task: Task) -> None:
         self._task = task
+
+    @property
+    def _plays(self) -> bool:
+        return self._task is not None or bool(self.args.env)
 
     @property
     def wording(self) -> Wording:

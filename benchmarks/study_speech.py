@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 
-from dialog_gym.agents.dt import DT
 from dialog_gym.agents.lm_policy import LMPolicy
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.base import Sampling
@@ -41,11 +40,7 @@ class How:
 
 
 class Voice:
-    """A language model, or a policy made of one, that answers in contexts.
-
-    A policy is asked as it was trained on rankings: one response behind its context. So the decision transformer has
-    its return token before the response, and none before earlier turns.
-    """
+    """A language model, or a policy made of one, that answers in contexts."""
 
     def __init__(self, who: TransformersLM | LMPolicy) -> None:
         """Speak as ``who``."""
@@ -66,12 +61,9 @@ class Voice:
 
     def ids(self, dialogues: Sequence[Dialogue], max_tokens: int) -> Ids:
         """Return what is read before each response, oldest turns left out where it would be too long."""
-        marks: list[int] = []
-        if isinstance(self.policy, DT):
-            target = self.policy.args.target
-            marks = [self.policy.mark(self.policy.more["best"] if target is None else target)]
-        prompts = [dialogue.messages(dialogue.roles[0]) for dialogue in dialogues]
-        return [[*ids, *marks] for ids in self.lm.encode(prompts, max_tokens + len(marks))]
+        if self.policy is not None:
+            return self.policy.prompt_ids(dialogues)
+        return self.lm.encode([dialogue.messages(dialogue.roles[0]) for dialogue in dialogues], max_tokens)
 
 
 def candidates(voice: Voice, dialogues: Sequence[Dialogue], taken: Sequence[str], how: How) -> list[list[str]]:

@@ -12,6 +12,8 @@ from dialog_gym.agent import load_agent
 from dialog_gym.agents import dt
 from dialog_gym.agents.lm_data import read_data
 from dialog_gym.data.columns import DatasetError
+from dialog_gym.data.episodes import Episodes, Recorded
+from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.dialogue import Dialogue, Scenario, Turn
 from dialog_gym.env import advance
 from dialog_gym.rollout import make_rows, play
@@ -88,6 +90,63 @@ def test_the_prompt_is_what_was_learned(training, walks):
         (ids,) = policy.prompt_ids([replace(dialogue, turns=tuple(turns), turn=-1)])
         assert ids == row.tokens[: row.said[row.turns == turn][0]].tolist()
         assert reply
+
+
+@pytest.fixture(scope="module")
+def rankings(tmp_path_factory):
+    """Rankings in the graph, one of two candidates reaching the goal, behind no turn, one and two."""
+    folder = tmp_path_factory.mktemp("rankings") / "data"
+    with Rankings.writing(folder) as file:
+        for number, past in enumerate(((), ("n1", "at n1"), ("n1", "at n1", "n2", "at n2"))):
+            turns = tuple(Turn(who, text) for who, text in zip(("walker", "guide") * 2, past, strict=False))
+            context = Dialogue(Scenario("from n3 ."), ("walker", "guide"), number, turns, state={"at": 3, "steps": 0})
+            file.add(Ranking((), ("n0", "n4"), (1.0, 0.0), dialogue=context, meta={"env": GRAPH}))
+    return str(folder)
+
+
+def ranked(rankings, spec, **settings):
+    args = dt.Args(data=(rankings,), lm=spec, edges=(1.0,), held_out=0.0, **{**QUICK, **settings})
+    return dt.Training(dt.DT, args)
+
+
+@pytest.mark.parametrize("env", [GRAPH, ""])
+def test_of_rankings_only_the_reply_is_marked_and_prompted_so(rankings, spec, env):
+    made = ranked(rankings, spec, env=env)
+    policy, contexts = made.agent, [row.dialogue for row in Rankings.load(rankings)]
+    for target, first in ((1.0, 0), (0.0, 1)):
+        policy.args = replace(policy.args, target=target)
+        asked = policy.prompt_ids(contexts)
+        assert asked == [row.tokens[: row.said[0]].tolist() for row in made.train_rows[first::2]]
+        assert [ids[-1] for ids in asked] == [policy.tokens[int(target)]] * 3
+        assert all(sum(token in policy.tokens for token in ids) == 1 for ids in asked)
+
+
+def test_a_policy_of_rankings_speaks_and_is_saved_as_one(rankings, spec, tmp_path):
+    agent = ranked(rankings, spec).agent
+    agent.save(tmp_path / "a")
+    rows = make_rows(GRAPH, 3).reset(seed=1)[1]
+    assert load_agent(tmp_path / "a").act(None, rows) == agent.act(None, rows)
+
+
+def test_of_a_corpus_each_turn_is_marked_and_prompted_so(spec, tmp_path):
+    said = (Turn("guide", "from n3"), Turn("walker", "n1"), Turn("guide", "at n1"), Turn("walker", "n0"))
+    dialogue = Dialogue(Scenario("a walk"), ("walker", "guide"), 5, said, stop_reason="end")
+    with Episodes.writing(tmp_path / "people") as file:
+        for number, last in enumerate((1.0, 0.0)):
+            file.add(Recorded(number, dialogue, (0.0, last), (0.0, 0.0), policy="human"))
+    args = dt.Args(data=(str(tmp_path / "people"),), lm=spec, edges=(1.0,), held_out=0.0, **{**QUICK, "env": ""})
+    made = dt.Training(dt.DT, args)
+    policy, row = made.agent, made.train_rows[0]
+    assert policy.more["ranked"] is False
+    for turn, place in enumerate((1, 3)):
+        (ids,) = policy.prompt_ids([replace(dialogue, turns=said[:place], turn=-1, stop_reason="")])
+        assert ids == row.tokens[: row.said[row.turns == turn][0]].tolist()
+    assert sum(token in policy.tokens for token in row.tokens) == 2
+
+
+def test_dialogues_and_rankings_together_are_refused(rankings, walks, spec):
+    with pytest.raises(DatasetError, match="dt learns from dialogues.* or from rankings.* got both"):
+        dt.Training(dt.DT, dt.Args(data=(walks, rankings), lm=spec, **QUICK))
 
 
 def test_targets_fall_by_what_was_received(training):
