@@ -110,8 +110,8 @@ def bucket(value: float, edges: Sequence[float]) -> int:
 class DT(LMPolicy):
     """A language model that is told, before each reply, what return is wanted.
 
-    ``more`` holds ``edges``, ``best``, the mean return-to-go of the best token, and ``ranked``, whether it learned from
-    rankings.
+    ``more`` holds ``edges``, ``best``, the mean return-to-go of the best token, and ``ranked``, whether it learned
+    from rankings.
     """
 
     name = "dt"
@@ -132,7 +132,7 @@ class DT(LMPolicy):
         return self.tokens[bucket(value, self.more["edges"])]
 
     def prompt_ids(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
-        """Return what is read before each reply, with the return tokens of this turn and, after episodes, of earlier."""
+        """Return what is read before each reply, with the return tokens of this turn and those it learned to see."""
         if self.more["ranked"]:
             mark = self.mark(self.first_target)
             return [[*ids, mark] for ids in super().prompt_ids(dialogues)]

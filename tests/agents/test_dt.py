@@ -145,7 +145,7 @@ def test_of_a_corpus_each_turn_is_marked_and_prompted_so(spec, tmp_path):
 
 
 def test_dialogues_and_rankings_together_are_refused(rankings, walks, spec):
-    with pytest.raises(DatasetError, match="dt learns from dialogues.* or from rankings.* got both"):
+    with pytest.raises(DatasetError, match=r"dt learns from dialogues.* or from rankings.* got both"):
         dt.Training(dt.DT, dt.Args(data=(walks, rankings), lm=spec, **QUICK))
 
 
