@@ -224,6 +224,7 @@ class Row(NamedTuple):
     normalised_high: float | None
     turns: float
     success_rate: float
+    cost: tuple[float, float, float] | None
     cpu_seconds: float
 
 
@@ -251,7 +252,16 @@ def _row(key: tuple[str, str], made: Sequence[Any], references: Mapping[str, flo
     on_scale = (normalise(float(np.mean(means)), references), normalise(low, references), normalise(high, references))
     turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
     cpu = float(np.mean([data["cpu_seconds"] for data in made]))
-    return Row(*key, len(means), float(np.mean(means)), (low, high), *on_scale, turns, success, cpu)
+    cost = _cost([result["costs"] for result in results if "costs" in result])
+    return Row(*key, len(means), float(np.mean(means)), (low, high), *on_scale, turns, success, cost, cpu)
+
+
+def _cost(costs: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
+    """Return the mean cost of an episode and its interval; None where nothing costs, or no cell has told."""
+    if not np.any([np.any(row) for row in costs]):
+        return None
+    means = [float(np.mean(row)) for row in costs]
+    return float(np.mean(means)), *(bootstrap(costs[0]) if len(means) == 1 else t_interval(means))
 
 
 def t_interval(means: Sequence[float]) -> tuple[float, float]:
@@ -269,11 +279,15 @@ def markdown(rows: Iterable[Row]) -> str:
     """Return the table as Markdown."""
     names = ("map", "policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
     lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
+    rows = list(rows)
+    if costly := any(row.cost for row in rows):
+        lines = ["| " + " | ".join((*names, "cost")) + " |", lines[1] + "---:|"]
     for row in rows:
         score = _with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
         shown = (row.map, row.policy, f"{row.seeds}", _with_interval(3, row.mean, *row.interval), score)
         rest = (f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}")
-        lines.append("| " + " | ".join((*shown, *rest)) + " |")
+        cost = (_with_interval(3, *row.cost) if row.cost else "",) if costly else ()
+        lines.append("| " + " | ".join((*shown, *rest, *cost)) + " |")
     return "\n".join(lines)
 
 

@@ -188,8 +188,10 @@ class Evaluation:
             "normalised": self.normalised,
             "success_rate": self.success_rate,
             "turns": self.turns,
+            "cost": self.cost,
             "seeds": [episode.seed for episode in self.episodes],
             "returns": self.returns.tolist(),
+            "costs": [sum(episode.costs) for episode in self.episodes],
         }
 
 

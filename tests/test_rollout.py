@@ -262,6 +262,8 @@ def test_an_evaluation_sums_up_its_episodes():
     assert summary["normalised"] == pytest.approx(summary["mean"] / 2)
     assert summary["success_rate"] == np.mean([episode.dialogue.success for episode in result.episodes])
     assert (summary["env"], summary["policy"], summary["episodes"]) == ("DialogueVectorEnv", "policy", 6)
+    assert summary["costs"] == [sum(episode.costs) for episode in result.episodes]
+    assert summary["cost"] == pytest.approx(np.mean(summary["costs"]))
     low, high = summary["interval"]
     assert low <= summary["mean"] <= high
 

@@ -153,6 +153,20 @@ def test_markdown_has_one_line_per_row(folder):
     assert "0.00 [" in lines[0]
 
 
+def test_what_costs_is_told(folder, tmp_path):
+    assert "cost" not in markdown(rows_of(folder)).splitlines()[0], "nothing costs in this environment"
+    for seed, costs in ((1, [0.0, 0.2]), (2, [0.2, 0.4])):
+        cell = written(folder, "steer-td3-1")
+        cell["config"]["cell"]["seed"] = seed
+        cell["result"]["costs"] = costs
+        (tmp_path / f"steer-td3-{seed}.json").write_text(json.dumps(cell))
+    (row,) = rows_of(tmp_path)
+    assert row.cost == pytest.approx((0.2, 0.2 - 12.706 * 0.1, 0.2 + 12.706 * 0.1))
+    head, rule, line = markdown([row]).splitlines()
+    assert head.endswith("| cost |")
+    assert rule.count("|") == head.count("|") == line.count("|")
+
+
 def test_the_command_shows_what_is_there(folder, capsys):
     assert planners.main(["--out", str(folder), "--table"]) == 0
     assert "| steer | td3 | 1 |" in capsys.readouterr().out
