@@ -1,9 +1,9 @@
 """Reward decomposition: from one score per conversation, and a noisy local signal, to a reward per utterance.
 
-``losses`` (GELI, RRD, IRCR, RUDDER as pure functions), ``turns`` and ``encoders`` (what a model reads of a turn, encoded
-once), ``model`` (the network), ``training`` (``dialog-gym fit reward``), ``decomposed`` (the learned reward, which plugs
-in like any other) and ``signals`` (local signals from words, faces or columns). Names are imported when they are asked
-for: most need torch.
+``losses`` (GELI, RRD, IRCR, RUDDER as pure functions), ``turns`` and ``encoders`` (what a model reads of a turn,
+encoded once), ``model`` (the network), ``training`` (``dialog-gym fit reward``), ``decomposed`` (the learned reward,
+which plugs in like any other) and ``signals`` (local signals from words, faces or columns). Names are imported when
+they are asked for: most need torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Losses that decompose a score: pure functions of predicted turn rewards.
 
 All take turn rewards of shape ``(..., K)`` with a mask of the same shape (True where there is a turn) and scores of
-shape ``(...)``, and return one loss per conversation, shape ``(...)``, not averaged. T is the conversation's own number
-of turns, not a constant as in the published code of GELI.
+shape ``(...)``, and return one loss per conversation, shape ``(...)``, not averaged. T is the conversation's own
+number of turns, not a constant as in the published code of GELI.
 
 Sources: GELI (Lee et al. 2024, arXiv:2403.11330), RRD (Ren et al. 2022, arXiv:2111.13485), IRCR (Gangwani et al. 2020,
 arXiv:2010.12718), RUDDER (Arjona-Medina et al. 2019, arXiv:1806.07857).
@@ -54,10 +54,10 @@ def rrd_loss(
 ) -> Tensor:
     """Return (R - T * mean of K sampled r)^2, randomised return decomposition, shape ``(...)``.
 
-    Its mean over all samples is (R - sum of r)^2 plus T^2 times the variance of the sample mean. ``unbiased`` subtracts
-    an estimate of that, T^2 * ``correction_weight`` * s^2 / K with the sample variance s^2 (divisor K - 1), so that
-    the mean is the loss over all turns; one value may then be negative. The reference implementation states both in
-    mean form, divided by T^2.
+    Its mean over all samples is (R - sum of r)^2 plus T^2 times the variance of the sample mean. ``unbiased``
+    subtracts an estimate of that, T^2 * ``correction_weight`` * s^2 / K with the sample variance s^2 (divisor K - 1),
+    so that the mean is the loss over all turns; one value may then be negative. The reference implementation states
+    both in mean form, divided by T^2.
 
     Args:
         sampled: Rewards of the turns drawn, shape ``(..., K)``.
