@@ -13,4 +13,9 @@ register("ppo", "dialog_gym.agents.ppo:PPO", "PPO, RLOO and GRPO: a language mod
 register("tf", "dialog_gym.agents.tf:TF", "teacher forcing: a language model that imitates recorded dialogues")
 register("tf_all", "dialog_gym.agents.tf_all:TFAll", "the same, on the agent's own words alone")
 register("tf_top", "dialog_gym.agents.tf_top:TFTop", "the same, on the dialogues that earned most")
+register("dpo", "dialog_gym.agents.dpo:DPO", "preferences between answers, kept near a reference, by TRL")
+register("kto", "dialog_gym.agents.kto:KTO", "answers that are desirable or not, kept near a reference, by TRL")
+register(
+    "sacpo", "dialog_gym.agents.sacpo:SACPO", "stages of DPO and KTO, one metric after another: helpful, then safe"
+)
 register("rollouts", "dialog_gym.agents.rollouts:Rollouts", "no training: play candidates out and say the best")

@@ -46,7 +46,11 @@ def run(words: Sequence[str]) -> None:
         from dialog_gym.lm.speaker_command import run as fit_speaker
 
         return fit_speaker(list(words[2:]))
-    if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"]):
+    if words[:1] in (["merge"], ["choose"]):
+        from dialog_gym.lm.merge_command import run as run_merge
+
+        return run_merge(list(words))
+    if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"], ["make-candor"]):
         from dialog_gym.data.corpora.commands import run as run_corpora
 
         return run_corpora(list(words[1:]))
