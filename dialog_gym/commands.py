@@ -46,6 +46,10 @@ def run(words: Sequence[str]) -> None:
         from dialog_gym.lm.speaker_command import run as fit_speaker
 
         return fit_speaker(list(words[2:]))
+    if words[:2] == ["fit", "reward"]:
+        from dialog_gym.rewards.decomposition.command import run as fit_reward
+
+        return fit_reward(list(words[2:]))
     if words[:1] in (["merge"], ["choose"]):
         from dialog_gym.lm.merge_command import run as run_merge
 

@@ -165,6 +165,10 @@ class TextFile:
                 found.append(file.read(self._ends[row + 1] - self._ends[row]).decode(errors="surrogatepass"))
         return found
 
+    def remove(self) -> None:
+        """Remove the file."""
+        self._path.unlink(missing_ok=True)
+
 
 def _key(text: str) -> bytes:
     return blake2b(text.encode(errors="surrogatepass"), digest_size=_KEY).digest()
