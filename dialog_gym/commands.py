@@ -54,6 +54,10 @@ def run(words: Sequence[str]) -> None:
         from dialog_gym.lm.merge_command import run as run_merge
 
         return run_merge(list(words))
+    if words[:2] == ["data", "society"]:
+        from dialog_gym.data.society_command import run as run_society
+
+        return run_society(list(words[2:]))
     if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"], ["make-candor"]):
         from dialog_gym.data.corpora.commands import run as run_corpora
 

@@ -1,4 +1,4 @@
-"""The commands ``dialog-gym data read`` and ``dialog-gym data corpora``."""
+"""The commands ``dialog-gym data read``, ``dialog-gym data corpora`` and ``dialog-gym data make-candor``."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CorpusPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
 
 
 def run(words: Sequence[str]) -> None:
-    """Run the command that ``words`` are, ``read`` or ``corpora`` first."""
-    commands: dict[str, Callable[..., None]] = {"read": read, "corpora": corpora}
+    """Run the command that ``words`` are, ``read``, ``corpora`` or ``make-candor`` first."""
+    commands: dict[str, Callable[..., None]] = {"read": read, "corpora": corpora, "make-candor": make_candor}
     tyro.extras.subcommand_cli_from_dict(
         commands, prog="dialog-gym data", args=list(words), config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -106,3 +106,37 @@ def corpora(json: bool = False) -> None:
             ]
         )
     return show_rows([{"corpus": one.name, "what it is": one.summary} for one in found], False)
+
+
+def make_candor(
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    conversations: int = 100,
+    turns: int = 160,
+    seed: int = 0,
+    face_bias: float = 0.5,
+    face_noise: float = 1.0,
+    score_noise: float = 0.5,
+    missing: float = 0.03,
+    json: bool = False,
+) -> None:
+    """Write conversations of our own in the layout of CANDOR, whose true value per utterance is in truth.jsonl.
+
+    `dialog-gym data read candor OUT --out EPISODES` reads them. They are self-play of Chat-v0 said by two speakers.
+
+    Args:
+        out: New folder.
+        conversations: How many.
+        turns: Of both speakers together.
+        seed: Of all chance.
+        face_bias: How much a face shows beside the mood.
+        face_noise: Standard deviation of what a face shows by chance in a turn, in standard deviations of a move.
+        score_noise: Standard deviation of the noise of the survey, in standard deviations of the sum of the moves.
+        missing: Share of the seconds without a face.
+        json: Print JSON.
+    """
+    from dialog_gym.data.corpora import candor_made
+
+    options = candor_made.Options(conversations, turns, seed, face_bias, face_noise, score_noise, missing)
+    count = candor_made.make_candor(out, options)
+    told = {"out": str(out), "conversations": conversations, "turns": count, "truth": str(out / candor_made.TRUTH)}
+    return print_json(told) if json else show_rows([told], False)
