@@ -183,12 +183,6 @@ class ILQL(LMPolicy):
 
     # --- speaking ---------------------------------------------------------------------------------
 
-    def set(self, **settings: Any) -> Self:
-        """Change settings of speaking: beta, top_k, floor, candidates, rank, temperature, top_p, max_tokens."""
-        self.args = replace(self.args, **settings)
-        self.forget()
-        return self
-
     def reshape(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Return the scores of ``ilql_losses.steer``."""
         logits, args = super().reshape(hidden, logits), self.args

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -216,6 +216,12 @@ class LMPolicy(Agent):
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
         return Sampling(self.args.max_tokens, self.args.temperature, self.args.top_p)
+
+    def set(self, **settings: Any) -> Self:
+        """Change settings of speaking (temperature, top_p, max_tokens, those of the algorithm); return the policy."""
+        self.args = replace(self.args, **settings)
+        self.forget()
+        return self
 
     def act(self, observations: Any, infos: Mapping[str, Any] | None = None) -> list[str]:
         """Return what is said in each row, ``""`` where the dialogue is over.

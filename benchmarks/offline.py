@@ -6,15 +6,17 @@ the rest; nobody who plays well. They are the folder ``data``. Then every method
 seed, beginning with the same language model. No method sees a held-out item, and none is chosen by its returns.
 
 Every cell (a policy, a seed) is one JSON file in the folder: what it earned on the same held-out episodes (seeds
-``HELD_OUT`` and following, ``split="heldout"``, greedy speech), its settings, the hash of the data, versions, and the
+``HELD_OUT`` and following, ``split="heldout"``), its settings, the hash of the data, versions, and the
 time it took. A cell that is there is not computed again, one that fails is reported and the rest goes on: the same
 command started again finishes the table, and training goes on from its last checkpoint. Processes with other methods
 may share the folder once the data are there.
 
-``ilql@B`` is the agent ``ilql`` of that seed, speaking with beta B. Intervals are Student's t over the means of the
-seeds; rows with one seed show a bootstrap over episodes. The normalised score has 0 at the language model (greedy), 1
-at the oracle. The second table has differences from ``tf`` and from ``ilql@0``, paired by seed. CPU seconds are those
-of one cell, with training (of a run taken up again: of its last start).
+Every trained policy is scored greedy (``tf``) and sampled at temperature 1 (``tf~1``): what is learned is a
+distribution, of which the most probable words are one reading. ``ilql@B`` is the agent ``ilql`` of that seed, speaking
+with beta B. Intervals are Student's t over the means of the seeds; rows with one seed show a bootstrap over episodes.
+The normalised score has 0 at the language model (greedy), 1 at the oracle. The second table has differences from
+``tf`` and from ``ilql@0`` at the same temperature, paired by seed. CPU seconds are those of one cell, with training (of a run
+taken up again: of its last start; of a policy that another cell has trained: none).
 
 ``python -m dialog_gym.benchmarks.offline --env dialog_gym/Bargain-v0 --seeds 5 --out runs/offline``
 """
@@ -35,7 +37,7 @@ from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell
-from dialog_gym.benchmarks.offline_table import METHODS, differences_of, markdown, rows_of, write_csv
+from dialog_gym.benchmarks.offline_table import METHODS, differences_of, markdown, method_of, rows_of, write_csv
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.errors import unknown
@@ -44,8 +46,15 @@ from dialog_gym.rollout import Evaluation
 log = logging.getLogger("dialog_gym")
 
 FIXED = ("lm", "lm-sampled", "random", "oracle")  # one seed: what they draw follows from the seeds of the episodes
-SPEAKERS = {"dialog_gym/Response-v0": "tiny-support"}
-"""Language models that know the world's words, where ``tiny`` does not."""
+SPEAKERS = {
+    "dialog_gym/Advice-v0": "tiny-advice",
+    "dialog_gym/Bargain-v0": "tiny-bargain",
+    "dialog_gym/Chat-v0": "tiny-chat",
+    "dialog_gym/RedTeam-v0": "tiny-redteam",
+    "dialog_gym/Response-v0": "tiny-support",
+    "dialog_gym/SocialGoal-v0": "tiny-social",
+}
+"""The world's own language models, whose states tell the facts; ``tiny`` learns little from as much data."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,7 @@ class Settings:
         out: Folder of data, cells and training runs.
         env: A text environment.
         env_kwargs: Its arguments, but for ``split``.
-        lm: Language model that the data are sampled from, and that every method begins with; "": tiny, or of
-            Response-v0 tiny-support.
+        lm: Language model that the data are sampled from, and that every method begins with; "": the world's own.
         log: Dialogues in the data set.
         shares: Who spoke in which share of them, as JSON: names as in ``dialog-gym collect``.
         data_seed: Seed of the first logged dialogue.
@@ -66,6 +74,7 @@ class Settings:
         episodes: Held-out dialogues per cell.
         methods: What learns.
         betas: Further values of beta that ILQL speaks with.
+        temperatures: What trained policies speak with, 0 being greedy.
         agent_args: Further settings by method, for instance ``{"ilql": {"tau": 0.8}}``.
         plot: Write ``returns.png`` too (needs matplotlib).
         table: Only show what is there, as Markdown.
@@ -85,6 +94,7 @@ class Settings:
     episodes: int = 512
     methods: tuple[str, ...] = METHODS
     betas: tuple[float, ...] = (0.0,)
+    temperatures: tuple[float, ...] = (0.0, 1.0)
     agent_args: dict[str, Any] = field(default_factory=dict)
     plot: bool = True
     table: bool = False
@@ -130,7 +140,10 @@ def cells(settings: Settings) -> list[Cell]:
     """Return all cells: the references, then seed by seed, so that a table can be shown early."""
     seeds = range(1, settings.seeds + 1)
     betas = [f"ilql@{beta:g}" for beta in settings.betas] if "ilql" in settings.methods else []
-    seeded = [Cell(name, seed) for seed in seeds for name in (*settings.methods, *betas)]
+    spoken = [
+        f"{name}~{warm:g}" if warm else name for name in (*settings.methods, *betas) for warm in settings.temperatures
+    ]
+    seeded = [Cell(name, seed) for seed in seeds for name in spoken]
     return [Cell(name, 1) for name in FIXED] + seeded
 
 
@@ -205,7 +218,7 @@ def config_of(cell: Cell, settings: Settings) -> dict[str, Any]:
     config: dict[str, Any] = {"cell": cell._asdict(), "env": settings.env, "env_kwargs": settings.env_kwargs}
     config |= {"episodes": settings.episodes, "lm": settings.speaker}
     if cell.policy not in FIXED:
-        method = cell.policy.partition("@")[0]
+        method = method_of(cell.policy)
         data = json.loads((settings.out / "data.json").read_text(encoding="utf-8"))["hash"]
         config |= {"steps": settings.steps, "args": settings.agent_args.get(method, {}), "data": data}
     read: dict[str, Any] = json.loads(json.dumps(config))
@@ -234,10 +247,10 @@ def _score(cell: Cell, settings: Settings) -> Evaluation:
     trial = Trial(settings.env, heldout, settings.episodes, lm=settings.speaker, progress=settings.progress)
     if cell.policy in FIXED:
         return baselines.evaluate(cell.policy, trial)
-    method, _, beta = cell.policy.partition("@")
+    named, _, temperature = cell.policy.partition("~")
+    method, _, beta = named.partition("@")
     agent: Any = trained(method, cell.seed, settings)
-    if beta:
-        agent.set(beta=float(beta))
+    agent.set(temperature=float(temperature or 0), **({"beta": float(beta)} if beta else {}))
     return trial.score(agent, cell.policy)
 
 

@@ -43,6 +43,15 @@ class Difference(NamedTuple):
     high: float
 
 
+def method_of(policy: str) -> str:
+    """Return the agent of a policy's name.
+
+    >>> method_of("ilql@0~1"), method_of("tf")
+    ('ilql', 'tf')
+    """
+    return policy.partition("~")[0].partition("@")[0]
+
+
 def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Return all cells of ``folder`` by policy, in the order of the table, seeds ascending."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -51,9 +60,9 @@ def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
         found.setdefault(data["config"]["cell"]["policy"], []).append(data)
     order = ("lm", "lm-sampled", "random", *METHODS, "oracle")
 
-    def place(policy: str) -> tuple[int, float]:
-        method, _, beta = policy.partition("@")
-        return order.index(method), float(beta) if beta else -1.0
+    def place(policy: str) -> tuple[int, str]:
+        last = len(order) * (2 * (policy == "oracle") + ("~" in policy))
+        return last + order.index(method_of(policy)), policy
 
     by_seed = {name: sorted(made, key=lambda data: data["config"]["cell"]["seed"]) for name, made in found.items()}
     return {name: by_seed[name] for name in sorted(by_seed, key=place)}
@@ -84,14 +93,19 @@ def _row(policy: str, made: Sequence[Any], references: Mapping[str, float]) -> R
 
 
 def differences_of(folder: Path) -> list[Difference]:
-    """Return what each method earns more than ``tf``, and each ILQL more than itself without its values.
+    """Return what each method earns more than ``tf``, and each ILQL more than itself without its values, spoken alike.
 
     Student's t over the differences of the means by seed; with one seed a bootstrap over the same episodes.
     """
     found = read_cells(folder)
-    pairs = [(name, "tf") for name in found if name.partition("@")[0] in METHODS and name != "tf"]
-    pairs += [(name, "ilql@0") for name in found if name.startswith("ilql") and name != "ilql@0"]
-    return [_difference(found[name], found[less], name, less) for name, less in pairs if less in found]
+    pairs = []
+    for name in found:
+        spoken = "".join(name.partition("~")[1:])
+        pairs += [(name, f"tf{spoken}")] if method_of(name) in METHODS else []
+        pairs += [(name, f"ilql@0{spoken}")] if method_of(name) == "ilql" else []
+    return [
+        _difference(found[name], found[less], name, less) for name, less in pairs if less in found and less != name
+    ]
 
 
 def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str) -> Difference:

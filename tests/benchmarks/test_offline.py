@@ -24,7 +24,7 @@ def tiny(folder, **settings):
 def folder(tmp_path_factory):
     settings = tiny(tmp_path_factory.mktemp("offline"))
     logged(settings)
-    for policy in ("lm", "oracle", "tf", "ilql", "ilql@0"):
+    for policy in ("lm", "oracle", "tf", "ilql", "ilql@0", "ilql~1"):
         run(Cell(policy, 1), settings)
     return settings.out
 
@@ -35,7 +35,7 @@ def written(folder, name):
 
 def test_the_log_has_the_stated_shares_of_training_items(folder):
     rows = list(Episodes.load(folder / "data"))
-    assert [row.policy for row in rows] == ["lm-sampled(tiny)"] * 18 + ["random"] * 2
+    assert [row.policy for row in rows] == ["lm-sampled(tiny-bargain)"] * 18 + ["random"] * 2
     assert [row.seed for row in rows] == list(range(100_000, 100_020))
     assert {row.env_kwargs["split"] for row in rows} == {"train"}
     about = written(folder, "data")
@@ -100,8 +100,10 @@ def test_beta_0_is_the_same_run_without_its_values(folder, monkeypatch):
     monkeypatch.setattr(offline, "trained", trained)
     monkeypatch.setattr("dialog_gym.baselines.Trial.score", trial)
     with pytest.raises(RuntimeError, match="ilql@0"):
-        offline._score(Cell("ilql@0", 3), tiny(folder))
-    assert spoken == [("ilql", 3), {"beta": 0.0}]
+        offline._score(Cell("ilql@0~1", 3), tiny(folder))
+    with pytest.raises(RuntimeError, match="tf"):
+        offline._score(Cell("tf", 3), tiny(folder))
+    assert spoken == [("ilql", 3), {"temperature": 1.0, "beta": 0.0}, ("tf", 3), {"temperature": 0.0}]
 
 
 def test_a_cell_that_is_there_is_not_computed_again(folder, monkeypatch):
@@ -127,18 +129,20 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(tmp_path, monkeypatc
     monkeypatch.setattr(offline, "logged", lambda settings: None)
     with caplog.at_level(logging.ERROR):
         assert run_all(tiny(tmp_path), compute) == ["tf-1"]
-    assert done == ["lm-1", "lm-sampled-1", "random-1", "oracle-1", "ilql-1", "ilql@0-1"]
+    fixed = ["lm-1", "lm-sampled-1", "random-1", "oracle-1"]
+    assert done == [*fixed, "tf~1-1", "ilql-1", "ilql~1-1", "ilql@0-1", "ilql@0~1-1"]
     assert "no luck" in caplog.text
 
 
 def test_seeds_come_one_after_the_other(tmp_path):
-    seeded = [cell.name for cell in cells(Settings(tmp_path, seeds=2, methods=("tf", "dt"))) if cell.policy in "tfdt"]
+    settings = Settings(tmp_path, seeds=2, methods=("tf", "dt"), temperatures=(0.0,))
+    seeded = [cell.name for cell in cells(settings) if cell.policy in "tfdt"]
     assert seeded == ["tf-1", "dt-1", "tf-2", "dt-2"]
 
 
 def test_the_table_is_on_the_scale_from_language_model_to_oracle(folder):
     rows = {row.policy: row for row in rows_of(folder)}
-    assert list(rows) == ["(data)", "lm", "tf", "ilql", "ilql@0", "oracle"]
+    assert list(rows) == ["(data)", "lm", "tf", "ilql", "ilql@0", "ilql~1", "oracle"]
     assert (rows["lm"].normalised, rows["oracle"].normalised) == (0.0, 1.0)
     assert rows["(data)"].mean == pytest.approx(sum(written(folder, "data")["returns"]) / 20)
 
@@ -146,7 +150,7 @@ def test_the_table_is_on_the_scale_from_language_model_to_oracle(folder):
 def of_means(folder, **means):
     for policy, by_seed in means.items():
         for seed, mean in enumerate(by_seed, 1):
-            config = {"cell": {"policy": policy.replace("_at_", "@"), "seed": seed}}
+            config = {"cell": {"policy": policy.replace("_at_", "@").replace("_warm_", "~"), "seed": seed}}
             result = {"mean": mean, "returns": [mean - 0.1, mean + 0.1], "turns": 2.0, "success_rate": 0.5}
             cell = {"config": config, "result": result, "cpu_seconds": 1.0}
             (folder / f"{config['cell']['policy']}-{seed}.json").write_text(json.dumps(cell))
@@ -158,6 +162,19 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert list(found) == [("ilql", "tf"), ("ilql@0", "tf"), ("ilql", "ilql@0")]
     gain = found["ilql", "tf"]  # .2 and .4: mean .3, standard error .1, Student's t of one degree of freedom 12.706
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0.3, 0.3 - 1.2706, 0.3 + 1.2706))
+
+
+def test_what_is_spoken_alike_is_compared(tmp_path):
+    of_means(tmp_path, tf=(0.5,), tf_warm_1=(0.2,), dt_warm_1=(0.3,), ilql_warm_1=(0.4,), ilql_at_0_warm_1=(0.1,))
+    found = {(one.policy, one.less): one.mean for one in differences_of(tmp_path)}
+    assert found == pytest.approx(
+        {
+            ("dt~1", "tf~1"): 0.1,
+            ("ilql~1", "tf~1"): 0.2,
+            ("ilql@0~1", "tf~1"): -0.1,
+            ("ilql~1", "ilql@0~1"): 0.3,
+        }
+    )
 
 
 def test_one_seed_is_compared_episode_by_episode(tmp_path):
