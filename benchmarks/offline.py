@@ -12,11 +12,11 @@ command started again finishes the table, and training goes on from its last che
 may share the folder once the data are there.
 
 Every trained policy is scored greedy (``tf``) and sampled at temperature 1 (``tf~1``): what is learned is a
-distribution, of which the most probable words are one reading. ``ilql@B`` is the agent ``ilql`` of that seed, speaking
-with beta B. Intervals are Student's t over the means of the seeds; rows with one seed show a bootstrap over episodes.
-The normalised score has 0 at the language model (greedy), 1 at the oracle. The second table has differences from
-``tf`` and from ``ilql@0`` at the same temperature, paired by seed. CPU seconds are those of one cell, with training (of a run
-taken up again: of its last start; of a policy that another cell has trained: none).
+distribution, of which the most probable words are one reading. ``ilql@B`` is the agent ``ilql`` of that seed,
+speaking with beta B. Intervals are Student's t over the means of the seeds; rows with one seed show a bootstrap over
+episodes. The normalised score has 0 at the language model (greedy), 1 at the oracle. The second table has differences
+from ``tf`` and from ``ilql@0`` at the same temperature, paired by seed. CPU seconds are those of one cell, with
+training (of a run taken up again: of its last start; of a policy that another cell has trained: none).
 
 ``python -m dialog_gym.benchmarks.offline --env dialog_gym/Bargain-v0 --seeds 5 --out runs/offline``
 """

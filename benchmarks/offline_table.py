@@ -98,14 +98,11 @@ def differences_of(folder: Path) -> list[Difference]:
     Student's t over the differences of the means by seed; with one seed a bootstrap over the same episodes.
     """
     found = read_cells(folder)
-    pairs = []
-    for name in found:
-        spoken = "".join(name.partition("~")[1:])
-        pairs += [(name, f"tf{spoken}")] if method_of(name) in METHODS else []
-        pairs += [(name, f"ilql@0{spoken}")] if method_of(name) == "ilql" else []
-    return [
-        _difference(found[name], found[less], name, less) for name, less in pairs if less in found and less != name
-    ]
+    spoken = {name: "".join(name.partition("~")[1:]) for name in found}
+    pairs = [(name, f"tf{spoken[name]}") for name in found if method_of(name) in METHODS]
+    pairs += [(name, f"ilql@0{spoken[name]}") for name in found if method_of(name) == "ilql"]
+    known = [(name, less) for name, less in pairs if less in found and less != name]
+    return [_difference(found[name], found[less], name, less) for name, less in known]
 
 
 def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str) -> Difference:
