@@ -58,6 +58,10 @@ def run(words: Sequence[str]) -> None:
         from dialog_gym.data.society_command import run as run_society
 
         return run_society(list(words[2:]))
+    if words[:1] == ["tournament"]:
+        from dialog_gym.tournament.command import run as run_tournament
+
+        return run_tournament(list(words[1:]))
     if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"], ["make-candor"]):
         from dialog_gym.data.corpora.commands import run as run_corpora
 
