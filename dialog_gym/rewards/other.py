@@ -12,6 +12,7 @@ from dialog_gym.errors import unknown
 from dialog_gym.rewards import shipped
 from dialog_gym.rewards.base import Reward
 from dialog_gym.rewards.compose import Linear
+from dialog_gym.rewards.spec import NAMES, reward_of_spec
 from dialog_gym.task import Task
 
 Given = Reward | type[Reward] | str | Callable[[Task], Reward]
@@ -85,8 +86,9 @@ def find_reward(given: Given, task: Task) -> Reward:
     """Return the reward that ``given`` stands for.
 
     Args:
-        given: A reward; the name of one that ships with the library (``"Success"``), or ``"module:name"`` of your own,
-            also in the present folder; or a function that makes a reward of the task:
+        given: A reward; the name of one that ships with the library (``"Success"``); what ``rewards.spec`` knows
+            (``"true"``, ``"sentiment"``, the folder of a learned one); ``"module:name"`` of your own, also in the
+            present folder; or a function that makes a reward of the task:
             ``def mixed(task): return 0.8 * task.reward + 0.2 * curious``. What is named may be a reward, a class that
             is called without arguments, or such a function.
         task: What the reward is for.
@@ -94,6 +96,8 @@ def find_reward(given: Given, task: Task) -> Reward:
     Raises:
         ValueError: There is no such module or name, or it is no reward.
     """
+    if isinstance(given, str) and (made := reward_of_spec(given, task)) is not None:
+        return made
     found: Any = _named(given) if isinstance(given, str) else given
     if isinstance(found, type) and issubclass(found, Reward):
         return _without_arguments(found)
@@ -122,7 +126,8 @@ def _named(name: str) -> Any:
     if not colon:
         known = shipped()
         if name not in known:
-            raise ValueError(f"{unknown('reward', name, known).args[0]}; one of your own is 'module:name'")
+            nearest = unknown("reward", name, {*known, *NAMES}).args[0]
+            raise ValueError(f"{nearest}; one of your own is 'module:name', a learned one its folder")
         return known[name]
     try:
         return getattr(user_module(module), inside)

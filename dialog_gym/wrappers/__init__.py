@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from dialog_gym.wrappers.lagrangian import PID as PID
     from dialog_gym.wrappers.lagrangian import LagrangianWrapper as LagrangianWrapper
     from dialog_gym.wrappers.lagrangian import VectorLagrangianWrapper as VectorLagrangianWrapper
+    from dialog_gym.wrappers.redistribute import RedistributeReward as RedistributeReward
+    from dialog_gym.wrappers.redistribute import VectorRedistributeReward as VectorRedistributeReward
     from dialog_gym.wrappers.rewards import RewardWrapper as RewardWrapper
     from dialog_gym.wrappers.rewards import VectorRewardWrapper as VectorRewardWrapper
     from dialog_gym.wrappers.steering import EmbeddingObservation as EmbeddingObservation
@@ -22,8 +24,10 @@ _HOMES = {
     "EmbeddingObservation": "steering",
     "LagrangianWrapper": "lagrangian",
     "PrefixAction": "steering",
+    "RedistributeReward": "redistribute",
     "RewardWrapper": "rewards",
     "VectorLagrangianWrapper": "lagrangian",
+    "VectorRedistributeReward": "redistribute",
     "VectorRewardWrapper": "rewards",
 }
 
@@ -32,8 +36,10 @@ __all__ = [
     "EmbeddingObservation",
     "LagrangianWrapper",
     "PrefixAction",
+    "RedistributeReward",
     "RewardWrapper",
     "VectorLagrangianWrapper",
+    "VectorRedistributeReward",
     "VectorRewardWrapper",
 ]
 
