@@ -32,6 +32,9 @@ class VectorArgs(RunArgs):
     budget: float | Literal["task"] | None = None
     """Mean cost of a dialogue that is allowed: costs are then paid for in training, at a price that holds them there
     (``dialog_gym.wrappers.lagrangian``). ``task``: what the task allows; None: costs do not matter."""
+    reward: str = ""
+    """What is earned in training instead of the environment's reward: true, score, none, sentiment, the folder of a
+    learned one (``dialog_gym.rewards.spec``), a name or module:name. Evaluations are on the environment's own."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""

@@ -115,6 +115,9 @@ class Args(StepArgs):
     budget: float | Literal["task"] | None = None
     """Mean cost of a dialogue that is allowed: costs are then paid for, at a price that holds them there
     (``dialog_gym.wrappers.lagrangian``). ``task``: what the task allows; None: costs do not matter."""
+    reward: str = ""
+    """What is earned in training instead of the environment's reward: true, score, none, sentiment, the folder of a
+    learned one (``dialog_gym.rewards.spec``), a name or module:name. Evaluations are on the environment's own."""
     best: Literal["return", "none"] = "none"
     """Keep the policy with the highest eval/return; none keeps the last."""
     samples: int = 4

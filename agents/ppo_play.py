@@ -20,6 +20,7 @@ from dialog_gym.baselines import text_rows
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import begin
 from dialog_gym.lm.base import Sampling
+from dialog_gym.rewards.spec import paid_by
 from dialog_gym.rollout import make_rows
 from dialog_gym.task import Task
 from dialog_gym.wrappers.lagrangian import MULTIPLIER, Lagrangian, VectorLagrangianWrapper
@@ -73,7 +74,7 @@ class Player:
         """
         self.policy, self.args = policy, args
         _ = policy.task  # refuses what cannot be played
-        self.env = make_rows(args.env, rows, args.env_kwargs)
+        self.env = make_rows(args.env, rows, paid_by(args.env_kwargs, args.reward))
         policy.task = self.task = text_rows(self.env).task
         if args.budget is not None:
             self.env = VectorLagrangianWrapper(self.env, budget=None if args.budget == "task" else args.budget)

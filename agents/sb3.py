@@ -40,6 +40,7 @@ from dialog_gym.agents.collect import VectorArgs, checked_rows, make_vector_env
 from dialog_gym.agents.loop import NO_EFFECT, at_least, due, mean_return, torch_threads
 from dialog_gym.agents.state import join, split, to_numpy, to_torch
 from dialog_gym.checkpoint import CheckpointError
+from dialog_gym.rewards.spec import paid_by
 from dialog_gym.runs import Interrupted, RunFolder
 from dialog_gym.tracking import progress_bar
 
@@ -350,7 +351,7 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> SB3Agent:
     with torch_threads(args.threads), RunFolder.open(args.out, config, track=args.track) as run:
         if run.finished:
             return SB3Agent.load(run.agent_folder)
-        rows = SB3VecEnv(make_vector_env(args.env, args.rows, args.env_kwargs, args.budget))
+        rows = SB3VecEnv(make_vector_env(args.env, args.rows, paid_by(args.env_kwargs, args.reward), args.budget))
         env = VecNormalize(rows, norm_reward=False, clip_obs=args.obs_clip, epsilon=_EPSILON, gamma=args.gamma)
         with closing(env), _global_random_state_kept(), run.catching_interrupts():
             agent = _learn(args, env, run, evaluate or mean_return(args))

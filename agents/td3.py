@@ -49,6 +49,7 @@ from dialog_gym.agents.replay import ReplayBuffer
 from dialog_gym.agents.state import Arrays, join, split, to_numpy, to_torch
 from dialog_gym.agents.td3_learner import Actor, Learner, into_range
 from dialog_gym.checkpoint import CheckpointError
+from dialog_gym.rewards.spec import paid_by
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,9 @@ class Training:
         seeds = np.random.SeedSequence(args.seed).generate_state(3).tolist()
         learn, self.noise = (torch.Generator().manual_seed(seed) for seed in seeds[:2])
         self.collector = (
-            None if args.buffer else Collector(args.env, args.rows, args.env_kwargs, seeds[2] >> 1, args.budget)
+            None
+            if args.buffer
+            else Collector(args.env, args.rows, paid_by(args.env_kwargs, args.reward), seeds[2] >> 1, args.budget)
         )
         self.buffer = self._make_buffer()
         self.agent = TD3(self.buffer.observation_size, self.buffer.action_size, args, learn)
