@@ -82,7 +82,7 @@ class Settings:
         progress: Show progress bars.
     """
 
-    out: Path
+    out: Path = Path("runs/offline")
     env: str = "dialog_gym/Bargain-v0"
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     lm: str = ""
@@ -263,11 +263,10 @@ def trained(method: str, seed: int, settings: Settings) -> Any:
         out=str(settings.out / "runs" / f"{method}-{seed}"),
         lm=settings.speaker,
         data=(str(settings.out / "data"),),
-        steps=settings.steps,
         seed=seed,
         progress=settings.progress,
         track="none",
-        **settings.agent_args.get(method, {}),
+        **{"steps": settings.steps, **settings.agent_args.get(method, {})},
     )
     return spec.train(made, evaluate=lambda agent: {})  # nothing is chosen by looking at returns
 
@@ -282,10 +281,10 @@ def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run)
 # --- the command -------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m dialog_gym.benchmarks.offline") -> int:
     """Compute and show the table; return the exit status, 1 if a cell failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = parse(Settings, argv, prog="python -m dialog_gym.benchmarks.offline")
+    settings = parse(Settings, argv, prog=prog)
     with torch_threads(1):
         failed = [] if settings.table else run_all(settings)
     rows, differences = rows_of(settings.out), differences_of(settings.out)

@@ -17,7 +17,7 @@ SMALL = {"batch": 2, "samples": 0}
 
 
 def tiny(folder, **settings):
-    return Settings(out=folder, **{**TINY, "agent_args": {"tf": SMALL, "ilql": SMALL}, **settings})
+    return Settings(out=folder, **{**TINY, "agent_args": {"tf": SMALL, "ilql": {**SMALL, "steps": 2}}, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,11 @@ def test_a_log_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
 def test_methods_learn_from_the_log_and_are_scored_on_held_out_items(folder):
     args = json.loads((folder / "runs" / "tf-1" / "config.json").read_text())["args"]
     assert (args["env_kwargs"], args["data"], args["seed"]) == ({"split": "train"}, [str(folder / "data")], 1)
+    steps = [
+        json.loads((folder / "runs" / f"{name}-1" / "config.json").read_text())["args"]["steps"]
+        for name in ("tf", "ilql")
+    ]
+    assert steps == [1, 2], "settings of a method come before those of all"
     seeds = {name: written(folder, f"{name}-1")["result"]["seeds"] for name in ("lm", "tf", "ilql@0")}
     assert seeds == {name: list(range(HELD_OUT, HELD_OUT + 4)) for name in seeds}
 
