@@ -18,4 +18,9 @@ register("kto", "dialog_gym.agents.kto:KTO", "answers that are desirable or not,
 register(
     "sacpo", "dialog_gym.agents.sacpo:SACPO", "stages of DPO and KTO, one metric after another: helpful, then safe"
 )
+register(
+    "stable_alignment",
+    "dialog_gym.agents.stable_alignment:StableAlignment",
+    "Stable Alignment: imitate the best rated answer, and keep worse ones a margin away",
+)
 register("rollouts", "dialog_gym.agents.rollouts:Rollouts", "no training: play candidates out and say the best")

@@ -4,7 +4,7 @@ An agent is one file with a dataclass ``Args`` (every setting, with its default)
 subclass of ``Agent``. Its registration is one line, by string, so that listing the agents imports none:
 
 >>> agent_names()
-['dpo', 'dt', 'ilql', 'kto', 'ppo', 'rollouts', 'sacpo', 'sb3', 'td3', 'tf', 'tf_all', 'tf_top']
+['dpo', 'dt', 'ilql', 'kto', 'ppo', 'rollouts', 'sacpo', 'sb3', 'stable_alignment', 'td3', 'tf', 'tf_all', 'tf_top']
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ PolicyName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|POL
 def run(words: Sequence[str]) -> None:
     """Run the command that ``words`` are."""
     from dialog_gym.authoring.commands import check, new, partner_report
+    from dialog_gym.benchmarks.study_command import study
     from dialog_gym.data.commands import branch, collect, data
 
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
@@ -62,6 +63,10 @@ def run(words: Sequence[str]) -> None:
         from dialog_gym.tournament.command import run as run_tournament
 
         return run_tournament(list(words[1:]))
+    if words[:1] == ["study"] and len(words) > 1 and not words[1].startswith("-"):
+        from dialog_gym.benchmarks.study_command import run as run_study
+
+        return run_study(words[1:])
     if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"], ["make-candor"]):
         from dialog_gym.data.corpora.commands import run as run_corpora
 
@@ -76,6 +81,7 @@ def run(words: Sequence[str]) -> None:
         "branch": branch,
         "data": data,
         "fit": fit,
+        "study": study,
         "quickstart": quickstart,
         "new": new,
         "check": check,
