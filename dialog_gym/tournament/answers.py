@@ -251,9 +251,9 @@ def slug(name: str) -> str:
     """Return ``name`` as the name of a file.
 
     >>> slug("DPO(H) -> DPO(S) .1")
-    'DPO_H_DPO_S_.1'
+    'DPO_H_-_DPO_S_.1'
     """
-    return re.sub(r"[^\w.+]+", "_", name).strip("_") or "_"
+    return re.sub(r"[^\w.+-]+", "_", name).strip("_") or "_"
 
 
 def _claim(path: Path, config: Mapping[str, Any]) -> None:

@@ -88,7 +88,7 @@ def _parsed(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             return json.loads(text)
-        import yaml
+        import yaml  # type: ignore[import-untyped]
 
         return yaml.safe_load(text)
     except ModuleNotFoundError as error:

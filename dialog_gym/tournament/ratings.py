@@ -77,8 +77,8 @@ class Games:
             else:
                 rows.append((place, *sides, match.scoring, points))
         table = np.array(rows, np.float64).reshape(-1, 5)
-        whole = table[:, :4].astype(np.int64).T
-        return cls(tuple(players), tuple(ids), *whole, points=table[:, 4], failed=failed)
+        question, first, second, scoring = table[:, :4].astype(np.int64).T
+        return cls(tuple(players), tuple(ids), question, first, second, scoring, table[:, 4], failed)
 
     def __len__(self) -> int:
         """Return the number of matches."""
