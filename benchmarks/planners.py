@@ -257,8 +257,8 @@ def _row(key: tuple[str, str], made: Sequence[Any], references: Mapping[str, flo
 
 
 def _cost(costs: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
-    """Return the mean cost of an episode and its interval; None where nothing costs, or no cell has told."""
-    if not np.any([np.any(row) for row in costs]):
+    """Return the mean cost of an episode and its interval; None where no cell has told."""
+    if not costs:
         return None
     means = [float(np.mean(row)) for row in costs]
     return float(np.mean(means)), *(bootstrap(costs[0]) if len(means) == 1 else t_interval(means))
@@ -280,7 +280,7 @@ def markdown(rows: Iterable[Row]) -> str:
     names = ("map", "policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
     lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
     rows = list(rows)
-    if costly := any(row.cost for row in rows):
+    if costly := any(row.cost and row.cost[0] for row in rows):
         lines = ["| " + " | ".join((*names, "cost")) + " |", lines[1] + "---:|"]
     for row in rows:
         score = _with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
