@@ -101,18 +101,31 @@ def redistribute(episode: EpisodeT, shares: Reward, keep_sum: KeepSum = "spread"
     """
     from dialog_gym.rewards.decomposition.signals import up_to_each_turn
 
+    given = checked(shares, up_to_each_turn(episode.dialogue))
+    return given_to_turns(episode, given, keep_sum, shares.name)
+
+
+def given_to_turns(episode: EpisodeT, given: Sequence[float | None], keep_sum: str, name: str) -> EpisodeT:
+    """Return ``redistribute(episode, ...)`` where what the turns are said to be worth is known, under ``name``.
+
+    Raises:
+        ValueError: There is not one number per agent turn, or an unknown ``keep_sum``.
+    """
     if keep_sum not in ("none", "end", "spread"):
         raise ValueError(f"keep_sum must be 'none', 'end' or 'spread', got {keep_sum!r}")
-    parts = up_to_each_turn(episode.dialogue)
-    if not parts:
-        raise ValueError(f"the agent says nothing in the episode of seed {episode.seed}: there is nothing to reward")
-    given = np.array(checked(shares, parts))
+    values = [value for value in given if value is not None]
+    if not values or len(values) != episode.dialogue.turn:
+        raise ValueError(
+            f"episode of seed {episode.seed}: expected a number for each of at least one turn of the agent, got "
+            f"{len(values)} for {episode.dialogue.turn}"
+        )
     own = episode.score if isinstance(episode, Recorded) else None
     score = episode.total if own is None else own
-    rewards, left = given.copy(), score - given.sum()
+    rewards = np.array(values)
+    left = score - rewards.sum()
     if keep_sum == "end":
         rewards[-1] += left
     elif keep_sum == "spread":
         rewards += left / len(rewards)
-    terms = {"score": (*(0.0,) * (len(rewards) - 1), score), shares.name: tuple(given.tolist())}
+    terms = {"score": (*(0.0,) * (len(values) - 1), score), name: tuple(values)}
     return replace(episode, rewards=tuple(rewards.tolist()), terms=terms)
