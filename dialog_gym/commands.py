@@ -39,6 +39,7 @@ def run(words: Sequence[str]) -> None:
     from dialog_gym.authoring.commands import check, new, partner_report
     from dialog_gym.benchmarks.study_command import study
     from dialog_gym.data.commands import branch, collect, data
+    from dialog_gym.scoring import score
 
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
@@ -86,6 +87,7 @@ def run(words: Sequence[str]) -> None:
         "new": new,
         "check": check,
         "partner-report": partner_report,
+        "score": score,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,
@@ -158,7 +160,7 @@ def train(agent: AgentName) -> None:
     own settings, --set KEY=VALUE gives the environment an argument, for instance --set side=seller. --lm SPEC
     names the language model that speaks (for instance hf:NAME or openai:MODEL@URL?prefix=NAME), and --partner SPEC
     the one that it talks to; they are arguments of the environment too, and so are --reward and --cost: a name
-    (Success) or module:name.
+    (Success) or module:name. Of ppo, td3 and sb3, --reward is what they learn by; it moves no evaluation.
 
     Args:
         agent: The agent; `dialog-gym agents` lists them.
