@@ -212,6 +212,9 @@ def labelled(
     Desirable is what is worth at least ``threshold``, or where that is None more than the mean of its context. What is
     nearer to the bar than ``margin``, or is the mean, is left out.
     The answer of another context that each row holds is that of the nearest row before it, in a circle.
+
+    Raises:
+        DatasetError: No answer is clearly on a side.
     """
     chosen = []
     for one in found:
@@ -220,6 +223,11 @@ def labelled(
             above = value > bar + margin if threshold is None else value >= bar + margin
             if above or value < bar - margin:
                 chosen.append((one, answer, above))
+    if found and not chosen:
+        raise DatasetError(
+            f"no answer to learn from: in none of {len(found)} contexts is one further than {margin:g} from "
+            f"{'the mean' if threshold is None else 'the threshold'}; take other data, another metric or a threshold"
+        )
     order = np.random.default_rng([seed, 3]).permutation(len(chosen)).tolist()
     rows = [chosen[place] for place in order]
     others = _others([one.group for one, _, _ in rows])
