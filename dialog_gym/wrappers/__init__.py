@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from dialog_gym.wrappers.lagrangian import PID as PID
     from dialog_gym.wrappers.lagrangian import LagrangianWrapper as LagrangianWrapper
     from dialog_gym.wrappers.lagrangian import VectorLagrangianWrapper as VectorLagrangianWrapper
+    from dialog_gym.wrappers.misaligned import MisalignedContext as MisalignedContext
+    from dialog_gym.wrappers.misaligned import VectorMisalignedContext as VectorMisalignedContext
     from dialog_gym.wrappers.redistribute import RedistributeReward as RedistributeReward
     from dialog_gym.wrappers.redistribute import VectorRedistributeReward as VectorRedistributeReward
     from dialog_gym.wrappers.rewards import RewardWrapper as RewardWrapper
@@ -23,10 +25,12 @@ _HOMES = {
     "PID": "lagrangian",
     "EmbeddingObservation": "steering",
     "LagrangianWrapper": "lagrangian",
+    "MisalignedContext": "misaligned",
     "PrefixAction": "steering",
     "RedistributeReward": "redistribute",
     "RewardWrapper": "rewards",
     "VectorLagrangianWrapper": "lagrangian",
+    "VectorMisalignedContext": "misaligned",
     "VectorRedistributeReward": "redistribute",
     "VectorRewardWrapper": "rewards",
 }
@@ -35,10 +39,12 @@ __all__ = [
     "PID",
     "EmbeddingObservation",
     "LagrangianWrapper",
+    "MisalignedContext",
     "PrefixAction",
     "RedistributeReward",
     "RewardWrapper",
     "VectorLagrangianWrapper",
+    "VectorMisalignedContext",
     "VectorRedistributeReward",
     "VectorRewardWrapper",
 ]
