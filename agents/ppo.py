@@ -36,7 +36,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -236,7 +236,7 @@ class Training:
         dialogues = [rows_of(one, self.agent) for one in played]
         dialogues, told = self.judge.judge(played, dialogues, self.kl_weight)
         judged_at = time.perf_counter()
-        made = self._learn(dialogues)
+        made = self.learn(dialogues)
         learned_at = time.perf_counter()
         said = sum(len(row.said) for rows in dialogues for row in rows)
         self._log(
@@ -263,24 +263,30 @@ class Training:
         found = self.player.play(numbers)
         return sorted(gather_object(found), key=lambda played: played.number) if count > 1 else found
 
-    def _learn(self, dialogues: Sequence[list[TokenRow]]) -> int:
-        """Make the updates of a round, until the policy has moved far enough; return how many."""
+    def chosen(self, dialogues: Sequence[list[TokenRow]]) -> Iterator[list[list[TokenRow]]]:
+        """Yield the dialogues of each update of a round: all of them in random order, ``epochs`` times."""
         args, count = self.args, len(dialogues)
-        number = self.step // args.episodes
-        self.stepper.steps = number * self.updates
         for update in range(self.updates):
             epoch, place = divmod(update * args.batch, count)
-            order = np.random.default_rng([args.seed, 3, number, epoch]).permutation(count)
-            chosen = [dialogues[one] for one in order[place : place + args.batch]]
+            order = np.random.default_rng([args.seed, 3, self.step // args.episodes, epoch]).permutation(count)
+            yield [dialogues[one] for one in order[place : place + args.batch]]
+
+    def learn(self, dialogues: Sequence[list[TokenRow]]) -> int:
+        """Make the updates of a round of judged dialogues, until the policy has moved enough; return how many."""
+        args = self.args
+        self.stepper.steps = self.step // args.episodes * self.updates
+        made = 0
+        for chosen in self.chosen(dialogues):
             told = self.stepper.step(
                 self._in_parts(chosen), self._loss_of, float(sum(len(row.said) for one in chosen for row in one))
             )
             means = {name: float(self.stepper.accelerator.reduce(value, "mean")) for name, value in told.items()}
             self._log({f"update/{name}": value for name, value in means.items()})
+            made += 1
             if args.stop_kl and means["moved"] > args.stop_kl:
                 break
         self.agent.forget()
-        return update + 1
+        return made
 
     def _in_parts(self, dialogues: Sequence[list[TokenRow]]) -> list[list[TokenRow]]:
         """Return the rows that are in memory at once; dialogues of like length share a part."""

@@ -29,7 +29,7 @@ strict, score > .6 of BERTScore's F1, rescaled; greedy first, then ``k`` - 1 oth
 4. A context is as many of the newest turns as the model reads; there, 96 tokens.
 5. METEOR without synonyms; perplexity is the base model's, in nats; no BLEURT.
 
-``python -m dialog_gym.benchmarks.study --corpus camrest --path FILE --out runs/study``
+``dialog-gym study camrest FILE --out runs/study``
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
 from dialog_gym import checkpoint
 from dialog_gym.agent import agent_spec, parse
@@ -71,9 +72,9 @@ class Settings:
     """What is studied.
 
     Attributes:
-        out: Folder of all stages.
         corpus: Format of the corpus.
         path: Its file or folder.
+        out: Folder of all stages.
         options: Options of its reader, as JSON.
         splits: Its own splits to learn from and to be tested on; none: 70 and 30 percent, by a hash.
         skip_bad: Leave out damaged records.
@@ -103,9 +104,9 @@ class Settings:
         progress: Show progress bars.
     """
 
-    out: Path
-    corpus: str
-    path: str
+    corpus: Annotated[str, tyro.conf.Positional]
+    path: Annotated[str, tyro.conf.Positional]
+    out: Path = Path("runs/study")
     options: dict[str, Any] = field(default_factory=dict)
     splits: tuple[str, ...] = ()
     skip_bad: bool = False
@@ -412,10 +413,10 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m dialog_gym.benchmarks.study") -> int:
     """Do what is missing and show the report; return the exit status, 1 if a method failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = parse(Settings, argv, prog="python -m dialog_gym.benchmarks.study")
+    settings = parse(Settings, argv, prog=prog)
     settings.out.mkdir(parents=True, exist_ok=True)
     with torch_threads(1):
         report = Study(settings).run()

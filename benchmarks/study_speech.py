@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from dialog_gym.agents.lm_policy import LMPolicy
+from dialog_gym.benchmarks.throughput import alternate
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.transformers_lm import TransformersLM
@@ -145,27 +145,28 @@ def beams(voice: Voice, prompts: Ids, count: int, max_tokens: int, **settings: A
     return [texts[start : start + count] for start in range(0, len(texts), count)]
 
 
-def speed(voice: Voice, dialogues: Sequence[Dialogue], how: How) -> dict[str, float]:
-    """Return candidates per second of ours, of transformers' ``generate`` on the same prompts, and their ratio.
+def contest(voice: Voice, dialogues: Sequence[Dialogue], how: How) -> dict[str, Callable[[], int]]:
+    """Return jobs that make ``how.count`` candidates for each context in one batch, and return how many they made.
 
-    Both make ``how.count`` candidates for each context in one batch; ours begins with dialogues and draws again what
-    repeats, raw generation begins with tokens. CPU time, the better of two runs each, by turns.
+    ``ours`` begins with dialogues and draws again what repeats; ``raw``, transformers' ``generate``, begins with
+    tokens.
     """
     prompts = voice.ids(dialogues, how.max_tokens)
-    raw = {"do_sample": True, "temperature": how.temperature, "top_k": 0}
-    settings = raw if how.by == "sample" else {"num_beams": how.count, "do_sample": False}
-    jobs: dict[str, Callable[[], Any]] = {
-        "ours": lambda: candidates(voice, dialogues, [""] * len(dialogues), how),
-        "raw": lambda: beams(voice, prompts, how.count, how.max_tokens, **settings),
-    }
-    best = dict.fromkeys(jobs, 0.0)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for _ in range(2):
-            for name, job in jobs.items():
-                began, made = time.process_time(), sum(map(len, job()))
-                best[name] = max(best[name], made / (time.process_time() - began))
-    return {**best, "ratio": best["ours"] / best["raw"]}
+    sampled = {"do_sample": True, "temperature": how.temperature, "top_k": 0}
+    settings = sampled if how.by == "sample" else {"num_beams": how.count, "do_sample": False}
+
+    def raw() -> int:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return sum(map(len, beams(voice, prompts, how.count, how.max_tokens, **settings)))
+
+    return {"ours": lambda: sum(map(len, candidates(voice, dialogues, [""] * len(dialogues), how))), "raw": raw}
+
+
+def speed(voice: Voice, dialogues: Sequence[Dialogue], how: How) -> dict[str, float]:
+    """Return candidates per second of each of ``contest``, and their ratio: CPU time, medians of two, by turns."""
+    rates = {name: rate.cpu for name, rate in alternate(contest(voice, dialogues, how), 2).items()}
+    return {**rates, "ratio": rates["ours"] / rates["raw"]}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dialog_gym.benchmarks.study import Settings, Study
 from dialog_gym.benchmarks.study_data import Context, lines
 from dialog_gym.benchmarks.study_scores import Judge, best_of, gains, table
 from dialog_gym.benchmarks.study_speech import How, Voice, beams, candidates, responses
+from dialog_gym.cli import main as cli
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Rankings
 from dialog_gym.dialogue import Dialogue, Scenario
@@ -341,15 +342,39 @@ def test_rewards_may_be_the_scores_themselves(done):
 
 
 def test_the_command_shows_the_table_and_writes_images(done, corpus, capsys):
-    flags = ["--out", str(done[0].out), "--corpus", "camrest", "--path", str(corpus)]
+    flags = ["study", "camrest", str(corpus), "--out", str(done[0].out)]
     asked = {"lm": "tiny", "contexts": 6, "held-out": 4, "metric": "overlap", "steps": 1, "k": 3, "max-tokens": 12}
     flags += [part for name, value in asked.items() for part in (f"--{name}", str(value))]
     flags += ["--metrics", "overlap", "perplexity", "--methods", "tf", "dt"]
     flags += ["--agent-args", json.dumps(TINY["agent_args"]), "--no-progress"]
-    assert study.main(flags) == 0
+    cli(flags)
     assert "| tf | 1 |" in capsys.readouterr().out
     assert (done[0].out / "best_of_overlap.png").stat().st_size > 1000
     assert (done[0].out / "first_overlap.png").stat().st_size > 1000
+
+
+def test_the_command_studies_an_environment_too(tmp_path, capsys):
+    flags = ["--log", "20", "--shares", '{"random": 1.0}', "--seeds", "1", "--steps", "1", "--episodes", "2"]
+    flags += ["--methods", "tf_all", "--agent-args", json.dumps({"tf_all": QUICK}), "--no-plot", "--no-progress"]
+    cli(["study", "Bargain-v0", "--out", str(tmp_path), *flags])
+    assert "| tf_all |" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "tf_all-1" / "result.json").exists()
+
+
+def test_the_command_tells_what_a_study_needs(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli(["study", "camrst"])
+    assert "no corpus or environment named 'camrst'; did you mean 'camrest'?" in capsys.readouterr().err
+    for words, told in (([], "CORPUS|ENV"), (["camrest", "file"], "--held-out"), (["Bargain-v0"], "--shares")):
+        with pytest.raises(SystemExit, match="0"):
+            cli(["study", *words, "--help"])
+        assert told in capsys.readouterr().out
+
+
+def test_a_study_in_which_a_method_failed_says_so(done, corpus, monkeypatch):
+    monkeypatch.setattr(study, "main", lambda argv, prog: 1)
+    with pytest.raises(SystemExit, match="1"):
+        cli(["study", "camrest", str(corpus)])
 
 
 @pytest.mark.parametrize(
