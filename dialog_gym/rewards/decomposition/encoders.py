@@ -3,6 +3,8 @@
 ==================== ==============================================================================================
 ``bag``              words, hashed into ``bag:256`` places, for each of five parts of what was said; with a network
                      on top, whose first layer then is a table of embeddings, a trained bag of embeddings
+``facts``            what an attentive agent knows in an embedded world before it speaks (``World.facts``), and what
+                     the partner understands of the response (``World.attributes``); nothing hidden
 ``tiny``, ...        a language model, anything ``dialog_gym.lm.load`` takes that runs here: ``tiny-chat``,
                      ``speaker:NAME``, ``hf:NAME``, a folder; it reads a chat
 ``semantic``         the encoder of the extra ``semantic`` (``dialog_gym.rewards.encoders``); it reads text
@@ -92,6 +94,8 @@ def load_encoder(
         if not buckets.isdigit() or not 1 <= int(buckets) <= 65_536:
             raise ValueError(f"a bag of words is named 'bag' or 'bag:PLACES' with 1 to 65536 places, got {spec!r}")
         return BagEncoder(int(buckets), task)
+    if spec == "facts":
+        return FactsEncoder(task)
     if pool not in ("last", "mean", "both"):
         raise ValueError(f"pool must be 'last', 'mean' or 'both', got {pool!r}")
     return ModelEncoder(spec, pool=pool, max_tokens=max_tokens, task=task, device=device)
@@ -166,6 +170,48 @@ def _parts(place: int, said: Sequence[Sequence[str]]) -> list[list[str]]:
         elif number < before:
             parts[4 if said[number][0] == "assistant" else 3] += words[number]
     return parts
+
+
+class FactsEncoder:
+    """What is known in an embedded world, as its author counts it; see the module.
+
+    Small, and free of the question how well a model reads: for checks of methods. It does not read answers.
+    """
+
+    name = "facts"
+    dtype = "float32"
+
+    def __init__(self, task: Any) -> None:
+        """Take the world.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if not hasattr(task, "facts") or not hasattr(task, "attributes"):
+            raise ValueError(
+                "the encoder 'facts' needs an embedded world: notation='dialog_gym/Chat-v0', for instance"
+            )
+        self.task = task
+        self.size = len(task.fact_names) + len(task.attribute_names)
+        self.passes = 0
+
+    def words(self, heard: Dialogue) -> str:
+        """Return the numbers as JSON."""
+        place = response_place(heard)
+        before = Dialogue(heard.scenario, heard.roles, heard.seed, heard.turns[:place])
+        role, text = heard.turns[place]
+        known = [*self.task.facts(before).tolist(), *self.task.attributes(before, role, text).tolist()]
+        return json.dumps([round(number, 6) for number in known])
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Return the numbers, shape ``(n, size)``."""
+        self.passes += len(texts)
+        return np.array([json.loads(text) for text in texts], np.float32).reshape(-1, self.size)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the world and the names of the numbers."""
+        names = [type(self.task).__qualname__, *self.task.fact_names, *self.task.attribute_names]
+        return _digest(json.dumps(names).encode())
 
 
 class ModelEncoder:

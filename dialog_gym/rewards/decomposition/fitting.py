@@ -110,6 +110,7 @@ class Fitting:
             signal,
             weight=args.weight,
             replacement=drawn and args.replacement,
+            per_turn=args.scores == "standard",
         )
 
     def _encodings(self, rows: np.ndarray[Any, Any]) -> Tensor:

@@ -59,6 +59,7 @@ def objective(
     *,
     weight: float = 0.5,
     replacement: bool = False,
+    per_turn: bool = True,
 ) -> Tensor:
     """Return the loss of each conversation, shape ``(...)``.
 
@@ -72,6 +73,8 @@ def objective(
         local: The signal of the turns drawn in standard units, NaN where it is missing, shape ``(..., K)``.
         weight: GELI's lambda.
         replacement: Whether turns were drawn with replacement.
+        per_turn: Divide GELI's global part by T. In standard units both parts then are about 1 for a reward that is 0
+            everywhere, so that ``weight`` weighs like with like; the published code does not divide.
     """
     rewards, shown = predicted
     if method == "li":
@@ -83,4 +86,6 @@ def objective(
     if method == "regression":
         return regression_loss(rewards, mask, score)
     spread = rrd_loss(rewards, mask, turns, score, unbiased=method != "rrd", replacement=replacement)
-    return spread if method != "geli" else geli_loss(spread, local_loss(shown, mask, local), weight)
+    if method != "geli":
+        return spread
+    return geli_loss(spread / turns if per_turn else spread, local_loss(shown, mask, local), weight)

@@ -65,7 +65,7 @@ def correlations(learned: Sequence[Floats], truth: Sequence[Floats]) -> dict[str
 def classes(local: Floats) -> list[tuple[str, float, float]]:
     """Return the classes of a signal: name, and the values it has, both ends included.
 
-    At most 8 distinct values are classes of their own; else there are thirds by size, ``low``, ``middle`` and ``high``.
+    At most 8 distinct values are classes of their own; else there are thirds: ``low``, ``middle`` and ``high``.
     """
     known = local[~np.isnan(local)]
     values = np.unique(known)
