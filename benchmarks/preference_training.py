@@ -143,14 +143,14 @@ def _base(settings: Settings, folder: Path) -> str:
     texts = []
     for row in read_corpus("hh_rlhf", str(settings.data)):
         if isinstance(row, Ranking):
-            texts.append(chat_text([*row.messages, {"role": "assistant", "content": row.candidates[-1]}]))
+            texts.append(chat_text([*map(dict, row.messages), {"role": "assistant", "content": row.candidates[-1]}]))
     tokenizer = train_tokenizer(texts, (), settings.vocabulary, settings.context)
     torch.manual_seed(settings.seed)
     model = new_llama(tokenizer, settings.width, settings.layers, 4, seed=settings.seed, context=settings.context)
     model.save_pretrained(folder / "random")
     tokenizer.save_pretrained(folder / "random")
     shared = {name: getattr(_args(settings, folder), name) for name in SHARED}
-    place = {"lm": f"hf:{folder / 'random'}", "out": str(folder / "base")}
+    place: dict[str, Any] = {"lm": f"hf:{folder / 'random'}", "out": str(folder / "base")}
     tf.train_top(tf.TopArgs(**shared, **place, threshold=1.0, best="none", lr=2e-3))
     return f"hf:{folder / 'base' / 'agent' / 'model'}"
 

@@ -11,6 +11,7 @@ import torch
 
 from dialog_gym.agent import load_agent
 from dialog_gym.agents import dpo, sacpo
+from dialog_gym.agents.lm_policy import LMPolicy
 from dialog_gym.agents.sacpo import SACPO, Args, Stage, chains, folder_of, parse_stage, stage_args
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.rankings import Ranking, Rankings
@@ -141,7 +142,7 @@ def test_adapters_of_stages_add_up(args):
     plain = sacpo.SACPO.build(args).network.model.state_dict()[name]
     steps = [plain]
     for part in parts:
-        assert isinstance(part, sacpo.LMPolicy)
+        assert isinstance(part, LMPolicy)
         layer = part.network.plain.get_submodule(name.removesuffix(".weight"))
         torch.testing.assert_close(layer.base_layer.weight, steps[-1])  # what the stage began with
         steps.append(layer.base_layer.weight + layer.get_delta_weight("default"))
@@ -158,7 +159,7 @@ def test_a_stage_can_sample_its_rankings_from_the_one_before(args, tmp_path):
     stages = ("dpo:score:0.1?sample=6", "kto:score:0.1?sample=6")
     told = replace(args, env=env, lm="tiny-advice", data=(), max_tokens=32, stages=stages, sample_k=3, out=str(out))
     sacpo.train(replace(told, epochs=0.0, steps=1, held_out=0.0))
-    first, second = (Rankings.load(out / "sampled" / name) for name in ("start-6", "dpo_score_0.1_on6-6"))
+    first, second = (list(Rankings.load(out / "sampled" / name)) for name in ("start-6", "dpo_score_0.1_on6-6"))
     assert first[0].meta["lm"] == "tiny-advice"
     assert str(second[0].meta["lm"]).endswith("stages/dpo_score_0.1_on6/agent/model")
     assert {row.meta["seed"] for row in first}.isdisjoint(row.meta["seed"] for row in second)
