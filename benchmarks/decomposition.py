@@ -7,12 +7,12 @@ encodings, and is scored on ``test`` other conversations: correlation of the lea
 over turns and within dialogues, and the share of the noisy score's variance that the sum does not explain
 (``global``).
 
-Rows beside the methods of ``fit reward``: ``geli-0.2`` has lambda .2 instead of .5; ``geli-fitted`` learns shift and gain of the affect; ``geli-raw`` takes
-affect as it comes, as the published code does; ``truth`` learns from the true values: what the encoding allows.
-Methods that see no affect are computed once for all affect settings, and shown in each. A cell (world, number of
-conversations, method) is one JSON file with all settings and seeds, trained as one stack; cells that are there are not
-computed again. Intervals are Student's t over seeds, which differ in conversations, noise and first weights (at 2,000
-conversations of a pool of 4,000, seeds share half of them).
+Rows beside the methods of ``fit reward``: ``geli-0.2`` has lambda .2 instead of .5; ``geli-fitted`` learns shift and
+gain of the affect; ``geli-raw`` takes affect as it comes, as the published code does; ``truth`` learns from the true
+values: what the encoding allows. Methods that see no affect are computed once for all affect settings, and shown in
+each. A cell (world, number of conversations, method) is one JSON file with all settings and seeds, trained in stacks;
+cells that are there are not computed again. Intervals are Student's t over seeds, which differ in conversations, noise
+and first weights (at 2,000 conversations of a pool of 4,000, seeds share half of them).
 
 ``python -m dialog_gym.benchmarks.decomposition --out runs/decomposition``; ``--speed`` measures figure 3 instead.
 """

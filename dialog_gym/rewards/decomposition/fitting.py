@@ -235,7 +235,7 @@ class Fitting:
         """Return all that ``restore`` needs, as arrays and JSON."""
         arrays = {f"weights/{name}": tensor.numpy() for name, tensor in self._weights().items()}
         for number, memory in self.optimizer.state_dict()["state"].items():
-            arrays |= {f"optimizer/{number}/{name}": np.array(value.cpu()) for name, value in memory.items()}
+            arrays |= {f"optimizer/{number}/{name}": value.cpu().numpy().copy() for name, value in memory.items()}
         data: dict[str, Any] = {"losses": self._losses}
         if self._best is not None:
             arrays |= {f"best/{name}": tensor.numpy() for name, tensor in self._best[2].items()}
