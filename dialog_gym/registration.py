@@ -20,6 +20,7 @@ TASKS = {
     "DealOrNoDeal": "dialog_gym.envs.deal_or_no_deal:DealOrNoDeal",
     "CaSiNo": "dialog_gym.envs.casino:CaSiNo",
     "Response": "dialog_gym.envs.response:response",
+    "Society": "dialog_gym.envs.society:Society",
 }
 """Task class by environment name. ``Name`` gives ``dialog_gym/Name-v0`` and ``dialog_gym/NamePrefix-v0``."""
 
