@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ class Talk(NamedTuple):
 
 
 def make_candor(out: str | Path, options: Options | None = None) -> int:
-    """Write conversations into the new folder ``out`` and return how many turns they have; see the module.
+    """Write conversations into the new folder ``out``, all or none, and return how many turns they have.
 
     Raises:
         ValueError: There is something in ``out`` already.
@@ -111,13 +112,18 @@ def make_candor(out: str | Path, options: Options | None = None) -> int:
     options, out = options or Options(), Path(out)
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; choose a new folder for the conversations")
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / TRUTH, "w", encoding="utf-8") as truth:
+    partial = out.with_name(f".partial-{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with open(partial / TRUTH, "w", encoding="utf-8") as truth:
         for number in range(options.conversations):
             draws = Draws(options.seed, "candor", number)
             talk = played(options, draws)
-            told = _write(out, talk, options, np.random.default_rng(draws.bits()))
+            told = _write(partial, talk, options, np.random.default_rng(draws.bits()))
             truth.write(json.dumps({"number": number, **told}) + "\n")
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
     return options.conversations * options.turns
 
 
