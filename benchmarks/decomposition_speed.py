@@ -28,7 +28,6 @@ TURNS = 159  # utterances of a conversation, as in CANDOR
 DRAWN, EPOCHS, COPIES = 160, 4, 2  # of the published loop
 _WORDS = 9  # of an utterance
 _VOCABULARY = ("nice", "day", "work", "friend", "then", "good", "long", "what", "did", "they", "say", "i", "you", "we")
-)
 
 
 def conversation(seed: int) -> Dialogue:
