@@ -141,8 +141,17 @@ class Played:
         name, lm = player.what, self.lm
         if player.folder is None and name not in known:
             name, lm = "lm", player.what
-        options = {"seed": self.seed, "rows": self.rows, "env_kwargs": self.env_kwargs, "lm": lm, "progress": progress}
-        return collect(self.env, name, self.episodes, folder, **options)  # type: ignore[arg-type]
+        return collect(
+            self.env,
+            name,
+            self.episodes,
+            folder,
+            seed=self.seed,
+            rows=self.rows,
+            env_kwargs=self.env_kwargs,
+            lm=lm,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,46 @@ def test_prompts_are_answered_from_where_it_was_killed(tmp_path):
     assert list(source.answer(player, tmp_path / "part")) == whole
 
 
+# --- agents ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    from dialog_gym.agents.lm_policy import LMArgs
+    from dialog_gym.agents.tf import TF, Args
+
+    folder = tmp_path_factory.mktemp("agent") / "run"
+    policy = TF.build(Args(env=ENV, lm="tiny-advice", max_tokens=8, threads=0))
+    assert isinstance(policy.args, LMArgs)
+    policy.save(folder / "agent")
+    return folder
+
+
+def test_the_folder_of_a_run_plays_and_answers_prompts(agent, tmp_path):
+    (tmp_path / "p.txt").write_text("How do I mend a chair ?\n")
+    player = Player("mine", str(agent))
+    assert player.folder == agent
+    assert Player("mine", str(agent / "agent")).folder == agent / "agent"
+    assert Player("x", "tiny-advice").folder is None
+    sources = (Played(ENV, episodes=3), Prompted(tmp_path / "p.txt"))
+    answers = answer_all((player, Player("model", "tiny-advice")), sources, tmp_path)
+    assert len(answers) == 8
+    said = {player: episode.dialogue.texts("adviser") for (player, q), episode in answers.items() if q == "p/0"}
+    assert len(said["mine"]) == 1
+    assert len(said["mine"][0].split()) <= 8
+
+
+def test_an_agent_that_was_trained_on_is_somebody_else(agent, tmp_path):
+    source = (Played(ENV, episodes=1),)
+    answer_all((Player("mine", str(agent)), Player("never", "refuse")), source, tmp_path)
+    index = agent / "agent" / "checkpoint.json"
+    text = index.read_text()
+    index.write_text(text.replace("{", '{"trained": "on", ', 1))
+    with pytest.raises(TournamentError, match="mine holds answers of"):
+        answer_all((Player("mine", str(agent)), Player("never", "refuse")), source, tmp_path)
+    index.write_text(text)
+
+
 # --- words ----------------------------------------------------------------------------------------
 
 
