@@ -205,6 +205,11 @@ class Training(LMTraining[DT]):
         more["ranked"] = kinds == {True}
         returns = [value for one in train for value in returns_to_go(one.rewards, args.gamma)]
         more["edges"] = list(args.edges) or edges_of(returns, args.buckets, args.by)
+        if len({bucket(value, more["edges"]) for value in returns}) == 1:
+            raise DatasetError(
+                f"all returns-to-go, from {min(returns):g} to {max(returns):g}, have the same token by the edges "
+                f"{args.edges}, so there is nothing to ask for: choose edges between them, or leave edges out"
+            )
         best = max(bucket(value, more["edges"]) for value in returns)
         more["best"] = float(np.mean([value for value in returns if bucket(value, more["edges"]) == best]))
         return self.tokens(train, mark=self.agent.mark), self.tokens(held_out, mark=self.agent.mark)

@@ -213,7 +213,8 @@ def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Ev
             if args.eval_every and (over or due(args.eval_every, before, step)):
                 metrics |= evaluate(training.agent)
                 if isinstance(training, Watched):
-                    metrics |= training.evaluated(metrics, run.path)
+                    with run.writing("samples, or the best policy,"):
+                        metrics |= training.evaluated(metrics, run.path)
             if metrics:
                 run.log(step, metrics)
             show(step, metrics)

@@ -213,17 +213,25 @@ class RunFolder:
 
     def save_agent(self, agent: Savable) -> None:
         """Write the trained agent to ``agent_folder``."""
-        try:
+        with self.writing("the agent"):
             agent.save(self.agent_folder)
-        except OSError as error:
-            raise self._failed("the agent", error) from error
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``: from now on the run is finished."""
-        try:
+        with self.writing("the result"):
             checkpoint.write_json(self.path / "result.json", dict(result))
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Let an ``OSError`` in the block tell that ``what`` could not be written, and what is safe.
+
+        Raises:
+            RunFolderError: It could not.
+        """
+        try:
+            yield
         except OSError as error:
-            raise self._failed("the result", error) from error
+            raise self._failed(what, error) from error
 
     def stop_if_interrupted(self, step: int) -> None:
         """Raise ``Interrupted`` if Ctrl-C was pressed; call it right after ``save``."""
