@@ -104,7 +104,7 @@ def _total(task: Any, dialogue: Dialogue, truth: list[float]) -> float:
     if hasattr(task, "true_moves"):
         from dialog_gym.envs.chat_rules import MISSED
 
-        return sum(truth) + MISSED * (task.max_turns - len(truth))
+        return sum(truth) + float(MISSED * (task.max_turns - len(truth)))
     return sum(truth) + float(task.value(begin(task, dialogue.seed)))
 
 

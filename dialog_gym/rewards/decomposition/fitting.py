@@ -121,7 +121,8 @@ class Fitting:
         assert self._texts is not None
         once, places = np.unique(rows, return_inverse=True)
         tokens = self.tuned.tokens(self._texts.texts(once.tolist()))
-        return self.tuned.states(tokens).cpu()[torch.from_numpy(places.reshape(rows.shape))]
+        states: Tensor = self.tuned.states(tokens).cpu()
+        return states[torch.from_numpy(places.reshape(rows.shape))]
 
     def _centre(self, size: int, plain: bool) -> tuple[Tensor, Tensor]:
         """Return mean and spread of the training encodings, read in parts; 0 and 1 where they stay as they are."""

@@ -122,7 +122,7 @@ def _fresh(recipe: Recipe, size: int, count: int, seed: int) -> tuple[Learner, d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learners = [Learner(spec.make(size), recipe.link) for _ in range(count)]
-    stacked, _ = stack_module_state(learners)  # type: ignore[arg-type]
+    stacked, _ = stack_module_state(learners)
     return learners[0], {name: tensor.detach().requires_grad_(True) for name, tensor in stacked.items()}
 
 
