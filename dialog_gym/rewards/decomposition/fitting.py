@@ -86,22 +86,24 @@ class Fitting:
             group["lr"] = rate * (1 - self.step / args.steps)
         self.learner.train()
         with _seeded(args.seed, self.step + 1):
-            loss = self._loss(batch, turns, places, mask, bool(self.k)).mean()
+            loss = self._loss(batch, turns, places, mask, bool(self.k))[0].mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self._losses.append(float(loss.detach()))
         self.step += 1
 
-    def _loss(self, batch: Sequence[Conversation], turns: Tensor, places: Tensor, mask: Tensor, drawn: bool) -> Tensor:
-        """Return the loss of each conversation, in standard units."""
+    def _loss(
+        self, batch: Sequence[Conversation], turns: Tensor, places: Tensor, mask: Tensor, drawn: bool
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the loss of each conversation, and rewards and signals of its turns; all in standard units."""
         scale, args = self.model.scale, self.args
         rows = np.stack([one.rows[place] for one, place in zip(batch, places.numpy(), strict=True)])
         local = np.stack([one.local[place] for one, place in zip(batch, places.numpy(), strict=True)])
         score = torch.tensor([(one.score - scale.offset) / scale.unit for one in batch])
         predicted = self.learner((self._encodings(rows) - self.model.mean) / self.model.spread)
         signal = (torch.from_numpy(local) - scale.local_offset) / scale.local_unit
-        return objective(
+        loss = objective(
             args.method,
             predicted,
             mask,
@@ -112,6 +114,7 @@ class Fitting:
             replacement=drawn and args.replacement,
             per_turn=args.scores == "standard",
         )
+        return loss, predicted
 
     def _encodings(self, rows: np.ndarray[Any, Any]) -> Tensor:
         """Return the encodings of ``rows``, shape ``(*rows.shape, size)``."""
@@ -188,9 +191,8 @@ class Fitting:
             batch = held[start : start + _EVAL]
             turns = torch.tensor([len(one.rows) for one in batch])
             places, mask = draw_turns(turns, 0, False, torch.Generator())
-            losses += self._loss(batch, turns, places, mask, False).tolist()
-            rows = np.stack([one.rows[place] for one, place in zip(batch, places.numpy(), strict=True)])
-            both = self.learner((self._encodings(rows) - self.model.mean) / self.model.spread)
+            loss, both = self._loss(batch, turns, places, mask, False)
+            losses += loss.tolist()
             for one, some, seen in zip(batch, *both, strict=True):
                 rewards.append(some[: len(one.rows)].numpy())
                 shown.append(seen[: len(one.rows)].numpy())

@@ -126,8 +126,11 @@ def test_every_distinct_turn_is_encoded_once_whatever_learns_from_it(chats, tmp_
     assert len(passes) == first
 
 
-def test_a_tuned_encoder_moves_and_comes_back(chats, tmp_path):
-    args = settings(chats, tmp_path, encoder="tiny-chat", tune=True, tune_learning_rate=1e-3, steps=2, batch=4)
+def test_a_tuned_encoder_moves_and_comes_back(tmp_path):
+    chats = tmp_path / "few"
+    with Episodes.writing(chats) as writer:
+        writer.extend(recorded(task_of(CHAT, {}), number) for number in range(8))
+    args = settings(chats, tmp_path, encoder="tiny-chat", tune=True, tune_learning_rate=1e-3, steps=2, batch=2)
     args = replace(args, eval_every=2, checkpoint_every=2)
     model = fit_reward(args)
     assert model.encoder_state is not None
@@ -278,7 +281,7 @@ def test_nan_and_infinite_numbers_are_bad(tmp_path):
     with pytest.raises(DatasetError, match="expected a score in"):
         read([replace(one, score=float("nan"))], cache, Wanted())
     infinite = {"affect": (float("inf"),) * one.dialogue.turn}
-    with pytest.raises(DatasetError, match="finite values"):
+    with pytest.raises(DatasetError, match="expected finite"):
         read([replace(one, signals=infinite)], cache, Wanted(local="affect"))
 
 
