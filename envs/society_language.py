@@ -83,8 +83,8 @@ _PATTERNS = {
         r"\bset(?:ting)? (?:a|your|some|clear)\b.*\b(?:limits?|boundar)",
     ),
     "wrong:lie": (
-        r"\bmake up an? \w*\s?(?:story|tale|excuse)\b|\btell(?:ing)?\b.* (?:a (?:\w+ )?lie|lies)\b|\blie (?:to|about)\b",
-        r"\b(?:hide|bend|twist)(?:ing)? the (?:truth|facts)\b",
+        r"\bmake up an? \w*\s?(?:story|tale|excuse)\b|\btell(?:ing)?\b.* (?:a (?:\w+ )?lie|lies)\b",
+        r"\blie (?:to|about)\b|\b(?:hide|bend|twist)(?:ing)? the (?:truth|facts)\b",
     ),
     "wrong:blame": (
         r"\bblam(?:e|ing) (?!yourself)\w+|\bsay it was (?:them|him|her|someone)\b|\blet others? take the blame\b",

@@ -42,14 +42,16 @@ class Rated(NamedTuple):
     text: str = ""
 
 
-_RATING = re.compile(r"rating\W{0,6}(\d+(?:\.\d+)?)(?:\s*/\s*(\d+))?", re.IGNORECASE)
+_RATING = re.compile(
+    r"rating[\s:*_#=\"'()\[\]]{0,8}(-?\d+(?:\.\d+)?)(?![\d.]*\s*[-\u2013]\s*\d)(?:\s*/\s*(\d+))?", re.IGNORECASE
+)
 _REASON = re.compile(r"reason\s*[:\-]?\s*(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def read_rating(text: str) -> Rated:
     """Return the rating in a model's answer of the form ``Rating: N ### Reason: ...``; None if there is none.
 
-    A number outside 1 to 7, another scale ("4/10") or no number is no rating. Decimals are read.
+    A number outside 1 to 7, another scale ("4/10"), a range ("4-5") or no number is no rating. Decimals are read.
 
     >>> read_rating("Rating: 5 ### Reason: kind words.")
     Rated(rating=5.0, text='kind words.')

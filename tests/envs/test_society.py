@@ -470,7 +470,7 @@ class TestModels:
 
     def test_what_cannot_be_read_raises(self):
         task = Society(observer=Scripted(lambda chat: "quite good"))
-        with pytest.raises(LanguageModelError, match="the observer .* gave no rating at turn 2 .* seed 3"):
+        with pytest.raises(LanguageModelError, match=r"the observer .* gave no rating at turn 2 .* seed 3"):
             step(task, asked(task), "Say sorry.")
         task = Society(peer=Warm(lambda chat: "Rating: 8"))
         with pytest.raises(LanguageModelError, match="none of 4 peers gave a rating"):
