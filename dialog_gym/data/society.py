@@ -70,7 +70,7 @@ class Round:
 
     Attributes:
         messages: The question as a chat.
-        draft: The first answer.
+        draft: The first answer; None where there is none.
         revision: The answer after the feedback; None where there is none.
         feedback: What the peers said of the draft.
         world: Which society.
@@ -79,7 +79,7 @@ class Round:
     """
 
     messages: tuple[Mapping[str, str], ...]
-    draft: Answer
+    draft: Answer | None
     revision: Answer | None
     feedback: tuple[Feedback, ...]
     world: str = ""
@@ -130,7 +130,7 @@ class Counts:
         made: Rankings by type, before any was drawn.
         kept: Rankings by type.
         candidates: In the rankings that were kept, by type.
-        failed: Ratings that failed, by what they were about: draft, revision or feedback.
+        failed: Ratings that failed or were not asked for, by what they were about: draft, revision or feedback.
         duplicates: Candidates whose text was there already, by type.
         not_better: Revisions that are no realignment data, because they were not rated higher than the draft and 4.
     """
@@ -185,6 +185,8 @@ class _Builder:
         for name, answer in (("draft", draft), ("revision", revision)):
             if answer is not None:
                 self._rated(IMITATION, name, one, answer, own)
+        if draft is None:
+            return
         asked = f"{one.question} {self.requests.comment}"
         context = _asking(one.messages, asked, draft.text)
         for said in one.feedback:
@@ -295,12 +297,13 @@ def round_of(row: Ranking) -> Round:
     meta = row.meta
     feedback = tuple(Feedback(str(one["text"]), one["rating"], one.get("model", "")) for one in meta["feedback"])
     where = {name: meta[name] for name in ("env", "env_kwargs") if name in meta}
-    draft, revision = _answer(meta["draft"]), meta.get("revision")
-    told = draft, None if revision is None else _answer(revision), feedback
-    return Round(tuple(row.messages), *told, str(meta["world"]), row.dialogue, where)
+    draft, revision = _answer(meta["draft"]), _answer(meta["revision"])
+    return Round(tuple(row.messages), draft, revision, feedback, str(meta["world"]), row.dialogue, where)
 
 
-def _answer(told: Mapping[str, Any]) -> Answer:
+def _answer(told: Mapping[str, Any] | None) -> Answer | None:
+    if told is None:
+        return None
     return Answer(str(told["text"]), told["alignment"], told["engagement"], told.get("model", ""))
 
 

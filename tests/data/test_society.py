@@ -121,6 +121,60 @@ def test_a_society_without_a_rating_is_no_data():
         list(rounds_of([Ranking(asked("A?"), ("x",), (1.0,))], "my world"))
 
 
+def recorded(question, **changes):
+    """Return a row as a society records it."""
+    told = {"text": "bad", "alignment": 2.0, "engagement": 4.0, "model": "a"}
+    meta = {
+        "world": "w1",
+        "env": "",
+        "env_kwargs": {},
+        "draft": told,
+        "revision": {**told, "text": "good", "alignment": 6},
+        "feedback": [{"peer": 3, "text": "too harsh", "rating": 3.0, "model": "p"}],
+        **changes,
+    }
+    return Ranking(asked(question), ("bad", "good"), (2.0, 6.0), meta=meta)
+
+
+def test_rounds_are_read_from_what_societies_record():
+    rows = [
+        recorded("A?"),
+        recorded("B?", draft=None),
+        recorded("C?", revision=None, feedback=[{"peer": 1, "text": "", "rating": None, "model": "p"}]),
+    ]
+    found, counts = made(rounds_of(rows))
+    assert [row.candidates for row in found["imitation"]] == [("bad", "good"), ("good",), ("bad",)]
+    assert [row.candidates for row in found["realignment"]] == [("too harsh Revised response: good",)]
+    assert [row.meta["models"] for row in found["self-critic"]] == [["p"]]
+    assert counts.failed == {"feedback": 1}
+    with pytest.raises(DatasetError, match=r"w, row 1: expected a round of a society .* its meta has no 'world'"):
+        list(
+            rounds_of(
+                [
+                    recorded("A?"),
+                    Ranking(asked("A?"), ("x",), (1.0,), meta={"draft": None, "revision": None, "feedback": []}),
+                ],
+                "w",
+            )
+        )
+
+
+def test_the_command_builds_data_of_several_worlds(tmp_path, capsys):
+    for number in (1, 2):
+        with Rankings.writing(tmp_path / f"w{number}") as writer:
+            writer.add(recorded("A?", world=f"w{number}"))
+            writer.add(recorded(f"only {number}?", world=f"w{number}"))
+    worlds = [str(tmp_path / "w1"), str(tmp_path / "w2")]
+    out = tmp_path / "data"
+    cli.main(["data", "society", "build", *worlds, "--out", str(out), "--self-critic", "0.4", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["kept"] == {"imitation": 3, "self-critic": 1, "realignment": 0}
+    assert told["duplicates"]["imitation"] == 2
+    table = Rankings.load(out)
+    assert told["content_hash"] == table.content_hash
+    assert next(iter(table)).meta["worlds"] == ["w1"]  # the other one said nothing new
+
+
 # --- the published layout ----------------------------------------------------------------------
 
 

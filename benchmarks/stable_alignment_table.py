@@ -1,0 +1,92 @@
+"""The tables of ``dialog_gym.benchmarks.stable_alignment``, read from the files of its cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dialog_gym.benchmarks.planners import t_interval
+from dialog_gym.rollout import bootstrap
+
+METHODS = ("tf_all", "tf_top", "dpo", "stable_alignment", "legacy")
+FIXED = ("lm", "oracle")  # one seed: they do not learn
+CONTEXTS = ("plain", "misaligned")
+OURS = "stable_alignment"
+MEASURES = ("aligned", "returns", "costs")
+
+Made = Mapping[tuple[str, str], Mapping[int, Any]]
+"""Results by policy and context, by seed."""
+
+
+def table_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return all cells of ``folder`` as rows, and the differences that matter, paired by seed."""
+    made = _read(folder)
+    rows = [_row(policy, context, results) for (policy, context), results in made.items()]
+    return {"rows": rows, "differences": _differences(made)}
+
+
+def markdown(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return both tables as Markdown."""
+    names = ("policy", "context", "seeds", "alignment", "return", "cost", "CPU s")
+    lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
+    for row in table["rows"]:
+        shown = (row["policy"], row["context"], f"{row['seeds']}", *(_interval(row[name]) for name in MEASURES))
+        lines.append("| " + " | ".join((*shown, f"{row['cpu_seconds']:.0f}")) + " |")
+    lines += ["", "| difference in alignment | context | seeds | |", "|---|---|---:|---:|"]
+    for one in table["differences"]:
+        lines.append(f"| {one['what']} | {one['context']} | {one['seeds']} | {_interval(one['aligned'])} |")
+    return "\n".join(lines)
+
+
+def _read(folder: Path) -> dict[tuple[str, str], dict[int, Any]]:
+    found: dict[tuple[str, str], dict[int, Any]] = {}
+    for path in folder.glob("*.json"):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        cell = data["config"]["cell"]
+        result = {**data["result"], "cpu_seconds": data["cpu_seconds"]}
+        found.setdefault((cell["policy"], cell["context"]), {})[cell["seed"]] = result
+    order = ("lm", *METHODS, "oracle")
+    return {key: found[key] for key in sorted(found, key=lambda key: (CONTEXTS.index(key[1]), order.index(key[0])))}
+
+
+def _row(policy: str, context: str, results: Mapping[int, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {"policy": policy, "context": context, "seeds": len(results)}
+    for name in MEASURES:
+        told[name] = _mean([np.array(result[name]) for result in results.values()])
+    told["cpu_seconds"] = float(np.mean([result["cpu_seconds"] for result in results.values()]))
+    return told
+
+
+def _differences(made: Made) -> list[dict[str, Any]]:
+    """Return Stable Alignment less each other method, and each policy led astray less itself."""
+    pairs = [
+        (f"{OURS} - {other}", context, (OURS, context), (other, context))
+        for context in CONTEXTS
+        for other in METHODS
+        if other != OURS
+    ]
+    pairs += [("misaligned - plain", policy, (policy, "misaligned"), (policy, "plain")) for policy in ("lm", *METHODS)]
+    found = []
+    for what, context, one, other in pairs:
+        seeds = sorted({*made.get(one, ())} & {*made.get(other, ())})
+        if seeds:
+            gains = [np.subtract(made[one][seed]["aligned"], made[other][seed]["aligned"]) for seed in seeds]
+            found.append({"what": what, "context": context, "seeds": len(seeds), "aligned": _mean(gains)})
+    return found
+
+
+def _mean(values: Sequence[npt.NDArray[np.float64]]) -> list[float]:
+    """Return mean and interval of values by seed and episode."""
+    means = [float(one.mean()) for one in values]
+    low, high = bootstrap(values[0]) if len(means) == 1 else t_interval(means)
+    return [float(np.mean(means)), low, high]
+
+
+def _interval(numbers: Sequence[float]) -> str:
+    value, low, high = numbers
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
