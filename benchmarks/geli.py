@@ -53,6 +53,9 @@ LEARNED = {
     "ge": ("--method", "rrd-unbiased"),
     "geli": ("--method", "geli", "--local", "affect", "--link", "fitted"),
 }
+READS = ("--utterances", "2", "--answer")
+"""What the reward reads: the turn, the one before and the answer. Of 200 conversations of 40 turns, a bag of words of
+these went with the truth at .38, of 20 utterances at .25, and without the answer at .17."""
 REWARDS = (*LEARNED, "true", "score", "none", "sentiment")
 UNTRAINED = "untrained"  # the row of the model as it is
 _WEIGHED = 256  # episodes on which a reward is weighed
@@ -123,7 +126,7 @@ def pipeline(settings: Settings) -> list[Step]:
     """Return the commands from files to a policy; each reads what the ones before it wrote."""
     out = settings.out
     talks, episodes, reward, policy = (str(out / name) for name in ("candor", "episodes", "reward", "policy"))
-    learn = ("--method", "geli", "--local", "faces:mean", "--link", "fitted", "--encoder", settings.encoder)
+    learn = ("--method", "geli", "--local", "faces:mean", "--link", "fitted", *READS, "--encoder", settings.encoder)
     quiet = ("--no-progress", "--track", "none")
     scale = ("--conversations", str(settings.conversations), "--turns", str(settings.turns))
     told = ("--env", ENV, "--episodes", str(settings.heldout), "--set", "split=heldout", "--raw", "--json")
@@ -248,10 +251,11 @@ def run(cell: Cell, settings: Settings) -> None:
         return
     cpu = time.process_time()
     trial = Trial(ENV, {"split": "heldout"}, settings.heldout, lm=settings.lm)
+    more: dict[str, Any] = {}
     if cell.reward == UNTRAINED:
         from dialog_gym import baselines
 
-        result, more = baselines.evaluate("lm-sampled", trial), {}
+        result = baselines.evaluate("lm-sampled", trial)
     else:
         agent, more = _trained(cell, settings)
         result = trial.score(agent.act, cell.reward)
@@ -285,7 +289,16 @@ def _learned(cell: Cell, settings: Settings, episodes: Path) -> str:
     from dialog_gym.rewards.decomposition.command import run as fit_reward
 
     folder = settings.out / "rewards" / cell.name
-    words = (*LEARNED[cell.reward], "--episodes", str(episodes), "--score", "return", "--encoder", settings.encoder)
+    words = (
+        *LEARNED[cell.reward],
+        *READS,
+        "--episodes",
+        str(episodes),
+        "--score",
+        "return",
+        "--encoder",
+        settings.encoder,
+    )
     more = ("--steps", str(settings.fit_steps), "--seed", str(cell.seed), "--no-progress", "--track", "none")
     fit_reward([*words, *more, "--out", str(folder), "--no-plots"])
     return str(folder)
