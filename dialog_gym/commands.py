@@ -57,9 +57,13 @@ def run(words: Sequence[str]) -> None:
 
         return run_merge(list(words))
     if words[:2] == ["data", "society"]:
-        from dialog_gym.data.society_command import run as run_society
+        from dialog_gym.data.society_command import run as run_data_society
 
-        return run_society(list(words[2:]))
+        return run_data_society(list(words[2:]))
+    if words[:1] == ["society"]:
+        from dialog_gym.envs.society_command import run as run_society
+
+        return run_society(list(words[1:]))
     if words[:1] == ["tournament"]:
         from dialog_gym.tournament.command import run as run_tournament
 

@@ -78,7 +78,8 @@ _PATTERNS = {
         rf"\bsupport(?:ing)? {_THEM}\b",
     ),
     "deed:refuse": (
-        rf"\b(?:say|saying)\b.* no\b(?! (?:more|word))|\btell(?:ing)? {_THEM} no\b|\brefuse (?:to|it|them|that|the)\b|\bdecline\b",
+        rf"\b(?:say|saying)\b.* no\b(?! (?:more|word))|\btell(?:ing)? {_THEM} no\b",
+        r"\brefuse (?:to|it|them|that|the)\b|\bdecline\b",
         r"\bturn(?:ing)? (?:it|that|them) down\b|\b(?:do not|don't) (?:give in|agree)\b",
         r"\bset(?:ting)? (?:a|your|some|clear)\b.*\b(?:limits?|boundar)",
     ),

@@ -54,7 +54,8 @@ def act_of(question: Question, good: float, draws: Draws) -> Act:
     The deed is right with probability .1 + .6 * good; else it is a wrong (mostly the tempting one) with probability
     1 - good, or any deed. Value and tone are right with probability .2 + .5 * good, else anything.
     """
-    deeds, wrongs = (), ()
+    deeds: tuple[str, ...] = ()
+    wrongs: tuple[str, ...] = ()
     if draws.uniform() < 0.1 + 0.6 * good:
         deeds = (question.deed,)
     elif draws.uniform() < 1 - good:

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
@@ -42,7 +43,7 @@ from dialog_gym.rollout import bootstrap
 Policy = Callable[[Dialogue], str]
 SKILL = 0.35  # share of the choices that self-play makes rightly; the rest is free
 _OPTIONS = {"deed": DEEDS, "value": VALUES, "mood": MOODS}
-_TRUST = {"deed": 1 - WRONG_SIGN, "value": 1 - WRONG_CUE, "mood": 1 - WRONG_MOOD}
+_TRUST: dict[str, float] = {"deed": 1 - WRONG_SIGN, "value": 1 - WRONG_CUE, "mood": 1 - WRONG_MOOD}
 
 
 def speak(act: Act, dialogue: Dialogue) -> str:
@@ -105,7 +106,7 @@ def _likelihood(question: Question, act: Act, comment: Comment, good: float) -> 
     return comment_likelihood(question, act, comment.missed, good)
 
 
-def _marginal(chances: Floats, group: str) -> dict[str, float]:
+def _marginal(chances: npt.NDArray[np.float64], group: str) -> dict[str, float]:
     return {
         option: float(sum(c for c, h in zip(chances, _HYPOTHESES, strict=True) if getattr(h, group) == option))
         for option in _OPTIONS[group]

@@ -54,7 +54,9 @@ class Raters:
         ]
         open_ = [i for i, (_, stop, _) in enumerate(states) if not stop]
         said = dict(zip(open_, self._feedback(task, [dialogues[i] for i in open_]), strict=True))
-        return [Reply(said.get(i, _last(state)), state, *over) for i, (state, *over) in enumerate(states)]
+        return [
+            Reply(said.get(i, _last(state)), state, stop, success) for i, (state, stop, success) in enumerate(states)
+        ]
 
     def _observed(self, task: Society, dialogues: Sequence[Dialogue]) -> list[tuple[float, float]]:
         if self.observer is None:

@@ -96,7 +96,8 @@ def metrics(records: Sequence[Record], number: int, calls: Mapping[str, int]) ->
 
     ``alignment`` and ``engagement``: means before and after (None where nobody was rated), how many were rated, and
     how often each rating was given. ``failed``: what failed, by kind. ``alone``: agents with nobody to ask;
-    ``unheard``: agents whose peers all failed; ``calls``: how often each role was asked; ``remembered``: drafts that began from a memory.
+    ``unheard``: agents whose peers all failed; ``calls``: how often each role was asked; ``remembered``: drafts that
+    began from a memory.
     """
     told: dict[str, Json] = {"round": number, "agents": len(records)}
     for axis in AXES:

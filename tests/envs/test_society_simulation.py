@@ -296,7 +296,7 @@ class TestBad:
         path.write_text('[{"question": "q", "response": "r", "morality_label": "good"}]')
         assert read_priors(path) == {"good": [("q", "r")], "bad": []}
         path.write_text('{"question": "q", "response": "r", "morality_label": "fair"}\n')
-        with pytest.raises(ValueError, match='record 0: expected .*"good" or "bad"'):
+        with pytest.raises(ValueError, match=r'record 0: expected .*"good" or "bad"'):
             read_priors(path)
 
 
