@@ -7,9 +7,10 @@ From these data everybody learns:
 
 - ``DPO(H)``, ``DPO(S)``, ``KTO(H)``: one stage, near the base by ``beta``;
 - ``DPO(H)>DPO(S) B``: SACPO, the second stage near the first by B = beta / lambda, for each of ``betas``; in
-  ``on B`` the second stage learns from answers that the first stage gives (``on`` is one of ``betas``);
+  ``on B`` the second stage learns from what the first stage answers to other questions, with exact labels;
 - ``KTO(H)>DPO(S)``, ``DPO(H)>KTO(S)``, ``DPO(S)>DPO(H)``, with ``beta`` in both stages;
-- ``P-SACPO Q``: (1 - Q) of DPO(H) and Q of the SACPO of the smallest B; ``naive Q``: the same of DPO(H) and DPO(S).
+- ``P-SACPO Q``: (1 - Q) of DPO(H) and Q of the SACPO of the smallest B, the safest; ``naive Q``: the same of DPO(H)
+  and DPO(S).
 
 Each is scored on the same held-out questions, speaking greedily and at temperature 1: reward, cost, share of dialogues
 within the budget, share of answers that say nothing to the asker, and win rates against the base by the world's truth.
@@ -85,7 +86,7 @@ class Settings:
     k: int = 4
     sharpness: float = 0.0
     beta: float = 0.1
-    betas: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5)
+    betas: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     on: float = 0.1
     mix: tuple[float, ...] = (0.25, 0.5, 0.75)
     helpful: dict[str, Any] = field(default_factory=lambda: {"lr": 5e-4, "batch": 32})
@@ -270,10 +271,18 @@ def config_of(cell: Cell, settings: Settings) -> dict[str, Any]:
     """Return what determines a cell, as JSON values."""
     config: dict[str, Any] = {"cell": cell._asdict(), "lm": settings.lm, "episodes": settings.episodes}
     if cell.policy in recipes(settings):
-        names = ("contexts", "k", "sharpness", "beta", "betas", "helpful", "safe", "kto")
-        config |= {name: getattr(settings, name) for name in names}
+        config |= {name: getattr(settings, name) for name in ("contexts", "k", "sharpness")}
+        config["made"] = _how(cell.policy, settings)
     read: dict[str, Any] = json.loads(json.dumps(config))
     return read
+
+
+def _how(policy: str, settings: Settings) -> Any:
+    """Return the stages of a policy, or the stages and shares of what it is merged of."""
+    recipe = recipes(settings)[policy]
+    if recipe.stages:
+        return recipe.stages
+    return [[1 - recipe.q, _how(recipe.first, settings)], [recipe.q, _how(recipe.second, settings)]]
 
 
 def run(cell: Cell, settings: Settings) -> None:

@@ -29,11 +29,11 @@ def test_the_table_of_the_paper_is_there():
     found = recipes(tiny("."))
     assert list(found) == [
         *("DPO(H)", "DPO(S)", "KTO(H)"),
-        *(f"DPO(H)>DPO(S) {beta:g}" for beta in (0.05, 0.1, 0.25, 0.5)),
+        *(f"DPO(H)>DPO(S) {beta:g}" for beta in (0.1, 0.25, 0.5, 1)),
         *("DPO(H)>DPO(S) on 0.1", "KTO(H)>DPO(S)", "DPO(H)>KTO(S)", "DPO(S)>DPO(H)"),
         *(f"{kind} {q:g}" for kind in ("P-SACPO", "naive") for q in (0.25, 0.5, 0.75)),
     ]
-    assert (found["P-SACPO 0.5"].first, found["P-SACPO 0.5"].second) == ("DPO(H)", "DPO(H)>DPO(S) 0.05")
+    assert (found["P-SACPO 0.5"].first, found["P-SACPO 0.5"].second) == ("DPO(H)", "DPO(H)>DPO(S) 0.1")
     assert (found["naive 0.5"].first, found["naive 0.5"].second) == ("DPO(H)", "DPO(S)")
     for recipe in found.values():
         if recipe.stages:
@@ -102,6 +102,17 @@ def test_a_cell_is_computed_once_and_refused_with_other_settings(tmp_path, monke
         run(Cell("safe", 1), tiny(tmp_path, episodes=5))
 
 
+def test_a_cell_depends_on_how_it_is_made_and_on_no_other():
+    def config(name, **more):
+        return sacpo.config_of(Cell(name, 1), tiny(".", **more))
+
+    assert config("DPO(H)>DPO(S) 0.5") == config("DPO(H)>DPO(S) 0.5", betas=(0.5, 2.0))
+    assert config("P-SACPO 0.5") != config("P-SACPO 0.5", betas=(0.5, 2.0))  # its safest part is another
+    assert config("P-SACPO 0.5")["made"][1] == [0.5, config("DPO(H)>DPO(S) 0.1")["made"]]
+    assert config("DPO(H)") != config("DPO(H)", sharpness=8.0)
+    assert config("base") == config("base", sharpness=8.0)
+
+
 def test_a_merge_is_of_what_it_says(tmp_path, monkeypatch):
     merged = []
     monkeypatch.setattr(sacpo, "_trained", lambda stages, models, seed, settings: models / str(len(stages)))
@@ -151,8 +162,8 @@ def test_a_win_is_more_and_a_tie_is_half():
 @pytest.mark.slow
 def test_two_stages_and_a_merge_from_nothing(tmp_path):
     settings = tiny(tmp_path, contexts=60, on=0.0, mix=(0.5,))
-    for name in ("base", "DPO(H)>DPO(S) 0.05", "P-SACPO 0.5"):
+    for name in ("base", "DPO(H)>DPO(S) 0.1", "P-SACPO 0.5"):
         run(Cell(name, 1), settings)
     found = lines_of(tmp_path, tuple(recipes(settings)))
-    assert [line.policy for line in found[:3]] == ["base", "DPO(H)>DPO(S) 0.05", "P-SACPO 0.5"]
+    assert [line.policy for line in found[:3]] == ["base", "DPO(H)>DPO(S) 0.1", "P-SACPO 0.5"]
     assert len(list((tmp_path / "models-1" / "stages").iterdir())) == 2
