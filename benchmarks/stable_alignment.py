@@ -1,7 +1,8 @@
 """Stable Alignment against imitation, DPO on the same answers, and its own published margins; plain and led astray.
 
-Questions of the training split get answers from bad to good, which an observer rates (``stable_alignment_data``), or
-``data`` names rankings that are there, for instance those that ``dialog-gym data society build`` made of a society.
+Questions of the training split get answers from bad to good, which an observer rates: in ``Society-v0`` those of
+simulated societies (``stable_alignment_data``). Or ``data`` names rankings that are there, for instance those that
+``dialog-gym data society build`` made.
 Every method learns from all of them, once per seed, beginning with the same language model; the rows of text that an
 update reads are the same in number. No method sees a held-out question, and none is chosen by what it earns.
 
@@ -46,7 +47,7 @@ from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks.command import each_cell
-from dialog_gym.benchmarks.stable_alignment_data import alignment, make_data, make_speaker, misaligned
+from dialog_gym.benchmarks.stable_alignment_data import alignment, make_data, make_society, make_speaker, misaligned
 from dialog_gym.benchmarks.stable_alignment_table import CONTEXTS, FIXED, METHODS, markdown, table_of
 from dialog_gym.data.used import content_hash
 from dialog_gym.errors import unknown
@@ -55,6 +56,7 @@ from dialog_gym.wrappers import VectorMisalignedContext
 
 log = logging.getLogger("dialog_gym")
 
+SOCIETY = "dialog_gym/Society-v0"
 SPEAKERS = {"dialog_gym/Advice-v0": "tiny-advice"}
 ROWS = 48  # of text that an update reads; three candidates of 16 questions, 24 pairs
 LEARNS: dict[str, dict[str, Any]] = {
@@ -77,9 +79,12 @@ class Settings:
         env_kwargs: Its arguments, but for ``split``.
         lm: Language model that every method begins with; "": see the module.
         data: Rankings to learn from; "": answers that are made and rated here.
-        questions: Questions of these.
+        questions: Questions of these; of a society, those on its list.
         k: Most answers to each.
         data_seed: Seed of the first.
+        worlds: Societies that are simulated.
+        agents: Members of each, a square number.
+        rounds: That each is played.
         self_play: Dialogues that a language model is fitted on, where none is named.
         fit_epochs: Passes over them.
         seeds: Seeds 1, 2, ... of every method.
@@ -102,6 +107,9 @@ class Settings:
     questions: int = 500
     k: int = 6
     data_seed: int = 100_000
+    worlds: int = 4
+    agents: int = 100
+    rounds: int = 4
     self_play: int = 8000
     fit_epochs: float = 4.0
     seeds: int = 5
@@ -175,6 +183,8 @@ def prepare(settings: Settings) -> None:
         ValueError: The folder has those of other settings.
     """
     names = ("env", "env_kwargs", "lm", "data", "questions", "k", "data_seed", "self_play", "fit_epochs")
+    if settings.env == SOCIETY:
+        names = (*names, "worlds", "agents", "rounds")
     config = json.loads(json.dumps({name: getattr(settings, name) for name in names}))
     path = settings.out / "prepared.json"
     if not _there(path, config):
@@ -183,8 +193,13 @@ def prepare(settings: Settings) -> None:
     if not (settings.lm or settings.env in SPEAKERS):
         folder = settings.out / "speaker"
         make_speaker(folder, *shared, settings.self_play, settings.fit_epochs, settings.progress)
-    if not settings.data:
-        place = Path(settings.learned)
+    if settings.data:
+        return
+    place = Path(settings.learned)
+    if settings.env == SOCIETY:
+        sizes = settings.worlds, settings.agents, settings.rounds, settings.questions
+        make_society(place, *sizes, settings.data_seed)
+    else:
         make_data(
             place, *shared, settings.speaker, settings.questions, settings.k, settings.data_seed, settings.progress
         )

@@ -1,7 +1,8 @@
 """What ``dialog_gym.benchmarks.stable_alignment`` learns from, and who leads astray.
 
-*Data*: questions of the training split, each with answers from bad to good: those of the language model (sampled) and
-of the world's random policy by turns. Where an episode has several answers, half of the questions are about the second
+*Data* of ``Society-v0``: drafts and revisions of simulated societies, as their observers rated them. Of any other
+world: questions of the training split, each with answers from bad to good, those of the language model (sampled) and
+of the world's random policy by turns; where an episode has several answers, half of the questions are about the second
 one. An observer rates every answer from 1 to 7, by the world's truth with the noise of one point, as in a society.
 
 *Alignment* of an answer, in [0, 1]: in ``Society-v0`` as the world says; in ``Advice-v0`` helpfulness less harm, at
@@ -23,7 +24,7 @@ from dialog_gym.data.branch import Talker, candidates, talker
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.exchange import import_rows
 from dialog_gym.data.rankings import Ranking, Rankings
-from dialog_gym.data.society import IMITATION
+from dialog_gym.data.society import IMITATION, Ratios, build, rounds_of
 from dialog_gym.dialogue import Dialogue, Draws
 from dialog_gym.env import advance, begin
 from dialog_gym.tracking import progress_bar
@@ -81,6 +82,27 @@ def make_data(
                 update(numbers.stop, {})
 
     return import_rows(Rankings, rows(), folder)
+
+
+def make_society(folder: Path, worlds: int, agents: int, rounds: int, questions: int, seed: int) -> Rankings:
+    """Simulate societies of the four initial settings by turns, and write their imitation data, unless it is there.
+
+    Each has its own questions of the training split. Data of the other types are in plain words, which only some of
+    the methods could learn from; they are left out, so that all learn from the same.
+    """
+    from dialog_gym.envs.society_grid import SETTINGS
+    from dialog_gym.envs.society_settings import Settings
+    from dialog_gym.envs.society_simulation import simulate
+
+    if folder.exists():
+        return Rankings.load(folder)
+    rows: list[Ranking] = []
+    for number in range(worlds):
+        place, setting = folder.parent / "worlds" / f"{number}", sorted(SETTINGS)[number % len(SETTINGS)]
+        simulate(place, Settings(agents, setting, seed=seed + number, questions=questions), rounds)
+        rounds_ = rounds_of(Rankings.load(place / "rankings"), str(place))
+        rows += build(rounds_, Ratios(0.0, 0.0))[0]
+    return import_rows(Rankings, rows, folder)
 
 
 def _reached(task: Any, dialogues: Sequence[Dialogue], talkers: Sequence[Talker]) -> list[Dialogue]:

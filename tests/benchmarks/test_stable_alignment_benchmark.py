@@ -9,7 +9,7 @@ import pytest
 
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import stable_alignment as bench
-from dialog_gym.benchmarks.stable_alignment_data import alignment, make_data, misaligned, observed
+from dialog_gym.benchmarks.stable_alignment_data import alignment, make_data, make_society, misaligned, observed
 from dialog_gym.benchmarks.stable_alignment_table import markdown, table_of
 from dialog_gym.data.rankings import Rankings
 from dialog_gym.dialogue import Draws
@@ -73,6 +73,15 @@ def test_answers_are_made_once_and_go_from_bad_to_good(settings):
     assert len({score for row in rows for score in row.scores}) >= 5
     again = make_data(settings.out / "data", ADVICE, kwargs, "tiny", 16, 4, settings.data_seed, False)
     assert again.content_hash == made.content_hash
+
+
+def test_societies_give_imitation_data_alone(tmp_path):
+    rows = list(make_society(tmp_path / "data", 2, 4, 2, 10, 7))
+    assert {row.meta["type"] for row in rows} == {"imitation"}
+    assert len(rows) == 10  # of each world 4 agents and 2 rounds ask 5 questions
+    assert all(1 <= score <= 7 for row in rows for score in row.scores)
+    assert all(row.meta["env"] == bench.SOCIETY and row.dialogue is not None for row in rows)
+    assert {row.meta["env_kwargs"]["split"] for row in rows} == {"train"}
 
 
 def test_the_table_is_finished_by_the_same_command(settings, capsys):
