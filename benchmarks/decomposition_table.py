@@ -17,7 +17,11 @@ MEASURES = ("pearson", "spearman", "pearson_dialogue", "spearman_dialogue", "glo
 
 
 class Row(NamedTuple):
-    """One method in one setting; ``values`` by measure: mean, and the ends of its 95% interval over seeds."""
+    """One method in one setting.
+
+    ``values``: by measure the mean and the ends of its 95% interval over seeds. ``pooled``: Pearson by seed; the same
+    seed of two methods has the same conversations, scores and affect.
+    """
 
     world: str
     conversations: int
@@ -28,6 +32,7 @@ class Row(NamedTuple):
     kind: str
     seeds: int
     values: dict[str, tuple[float, float, float]]
+    pooled: dict[int, float]
 
 
 def rows_of(folder: Path) -> list[Row]:
@@ -40,7 +45,9 @@ def rows_of(folder: Path) -> list[Row]:
             made = [one for one in data["results"] if one["setting"] == setting]
             values = {name: _interval([one[name] for one in made if name in one]) for name in MEASURES}
             world = cell["world"].rpartition("/")[2]
-            found.append(Row(world, cell["conversations"], cell["method"], **setting, seeds=len(made), values=values))
+            pooled = {one["seed"]: one["pearson"] for one in made}
+            count = cell["conversations"]
+            found.append(Row(world, count, cell["method"], **setting, seeds=len(made), values=values, pooled=pooled))
     return found
 
 
@@ -56,9 +63,9 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         ends = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
-        writer.writerow([*Row._fields[:-1], *ends])
+        writer.writerow([*Row._fields[:-2], *ends])
         for row in rows:
-            writer.writerow([*row[:-1], *(number for name in MEASURES for number in row.values[name])])
+            writer.writerow([*row[:-2], *(number for name in MEASURES for number in row.values[name])])
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -83,33 +90,47 @@ def _methods(rows: Sequence[Row], world: str, count: int) -> str:
 
 
 def _map(rows: Sequence[Row], world: str) -> str:
-    """Return Pearson (pooled) of GELI, of the local signal alone and of the best global method, over the map."""
-    geli = [row for row in rows if row.method == "geli" and row.kind == "plain"]
+    """Return Pearson (pooled) of GELI, of the local signal alone and of the best global method, over the map.
+
+    Behind GELI stands ``+`` where it is above the better of the two, ``-`` where below, by a 95% interval of the
+    differences by seed, and ``=`` else.
+    """
+    plain = [row for row in rows if row.kind == "plain"]
+    geli = [row for row in plain if row.method == "geli"]
     mapped = {row.conversations for row in geli if row.bias != geli[0].bias}
-    lines = [f"**{world}, the map** ({min(mapped, default=0)} conversations, pooled Pearson)", ""]
     shown = []
     for row in sorted((one for one in geli if one.conversations in mapped), key=lambda one: one[3:6]):
-        same = [one for one in rows if one.conversations == row.conversations and one.kind == "plain"]
-        li = [o for o in same if o.method == "li" and o[3:5] == row[3:5]]
-        others = [o for o in same if o.method not in (*_WITH_AFFECT, "truth")]
-        others = [o for o in others if o.score_noise == row.score_noise]
-        if li and others:
-            shown.append(_map_line(row, li[0], max(others, key=lambda one: one.values["pearson"][0])))
+        same = [one for one in plain if one.conversations == row.conversations]
+        local = [one for one in same if one.method == "li" and one[3:5] == row[3:5]]
+        scored = [one for one in same if one.method in _GLOBAL and one.score_noise == row.score_noise]
+        both = [row, *(one for one in same if one.method == "geli-0.2" and one[3:6] == row[3:6])]
+        if local and scored:
+            shown.append(_map_line(both, local[0], max(scored, key=_pooled)))
     if not shown:
         return ""
-    return "\n".join(lines + _table(("bias", "affect noise", "score noise", "LI", "best GE", "GELI", "wins"), shown))
+    lines = [f"**{world}, the map** ({min(mapped)} conversations, pooled Pearson)", ""]
+    head = ("bias", "affect noise", "score noise", "LI", "best GE", "GELI", "GELI, lambda .2")
+    return "\n".join(lines + _table(head, shown))
 
 
-def _map_line(geli: Row, li: Row, other: Row) -> list[str]:
-    value, low, high = geli.values["pearson"]
-    rival = max(li, other, key=lambda one: one.values["pearson"][0])
-    best, least, most = rival.values["pearson"]
-    name = "LI" if rival is li else other.method
-    wins = "GELI" if low > most else name if high < least else f"GELI, within error ({name})"
-    wins = wins if value >= best or wins == name else f"{name}, within error"
-    shown = f"{_shown(other.values['pearson'])} {other.method}"
-    settings = [f"{number:g}" for number in geli[3:6]]
-    return [*settings, _shown(li.values["pearson"]), shown, _shown(geli.values["pearson"]), wins]
+def _map_line(geli: Sequence[Row], local: Row, scored: Row) -> list[str]:
+    rival = max(local, scored, key=_pooled)
+    settings = [f"{number:g}" for number in geli[0][3:6]]
+    others = [_shown(local.values["pearson"]), f"{_shown(scored.values['pearson'])} {scored.method}"]
+    return [*settings, *others, *(f"{_shown(row.values['pearson'])} {_against(row, rival)}" for row in geli)]
+
+
+def _against(row: Row, rival: Row) -> str:
+    """Return ``+``, ``-`` or ``=``; see ``_map``."""
+    gains = [row.pooled[seed] - rival.pooled[seed] for seed in row.pooled if seed in rival.pooled]
+    if len(gains) < 2:
+        return "="
+    low, high = t_interval(gains)
+    return "+" if low > 0 else "-" if high < 0 else "="
+
+
+def _pooled(row: Row) -> float:
+    return row.values["pearson"][0]
 
 
 def _kinds(rows: Sequence[Row], world: str) -> str:
@@ -126,6 +147,7 @@ def _kinds(rows: Sequence[Row], world: str) -> str:
     return "\n".join(lines + _table(("conversations", "method", *kinds), shown)) if shown else ""
 
 
+_GLOBAL = ("regression", "rrd", "rrd-unbiased", "ircr", "rudder")
 _WITH_AFFECT = ("li", "geli", "geli-0.2", "geli-fitted", "geli-raw")
 
 
