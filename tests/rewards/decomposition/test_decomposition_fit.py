@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -172,7 +173,7 @@ def test_the_reward_plugs_into_an_environment(learned):
     env.reset(seed=1)
     _, earned, *_, info = env.step("That sounds hard. How is your work?")
     assert info["reward_terms"]["decomposed"] == pytest.approx(earned, abs=1e-6)
-    assert reward.low <= earned <= reward.high
+    assert reward.low <= float(earned) <= reward.high
 
 
 def test_a_silent_agent_has_no_reward(learned):
@@ -330,7 +331,7 @@ def test_standard_units_make_scores_sums_of_turns_of_unit_spread(chats, tmp_path
 def test_the_truth_of_a_bargain_sums_to_the_return_less_the_value_of_the_beginning():
     from dialog_gym.env import advance, begin
 
-    task = task_of(BARGAIN, {})
+    task: Any = task_of(BARGAIN, {})
     state, earned = begin(task, 5), 0.0
     first = task.value(state)
     while not state.stop_reason:

@@ -1,6 +1,7 @@
 """What is read of a turn, and that every distinct one is encoded once."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,8 +189,13 @@ def bart(folder):
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", bos_token="<s>", unk_token="<unk>"
     )
     torch.manual_seed(0)
-    size = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    size: dict[str, Any] = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
+    heads: dict[str, Any] = {
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+    }
     config = BartConfig(vocab_size=len(words), pad_token_id=0, bos_token_id=1, eos_token_id=2, **size, **heads)
     BartModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
