@@ -63,10 +63,10 @@ LEARNS: dict[str, dict[str, Any]] = {
     "tf_all": {"batch": ROWS},
     "tf_top": {"batch": ROWS, "top": 20.0},
     "dpo": {"batch": ROWS // 2},
-    "stable_alignment": {"batch": ROWS // 3, "num_comp": 3, "lone": "plain"},
-    "legacy": {"batch": ROWS // 3, "num_comp": 3, "lone": "plain", "legacy": True},
+    "stable_alignment": {"batch": ROWS // 3, "num_comp": 3, "lone": "plain", "too_long": "cut"},
+    "legacy": {"batch": ROWS // 3, "num_comp": 3, "lone": "plain", "too_long": "cut", "legacy": True},
 }
-"""Settings of each method, beside those that all share."""
+"""Settings of each method, beside those that all share; the others cut what is too long too."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,9 @@ def prepare(settings: Settings) -> None:
     Raises:
         ValueError: The folder has those of other settings.
     """
-    names = ("env", "env_kwargs", "lm", "data", "questions", "k", "data_seed", "self_play", "fit_epochs")
+    names = ["env", "env_kwargs", "lm", "data", "questions", "k", "data_seed", "self_play", "fit_epochs"]
     if settings.env == SOCIETY:
-        names = (*names, "worlds", "agents", "rounds")
+        names += ["worlds", "agents", "rounds"]
     config = json.loads(json.dumps({name: getattr(settings, name) for name in names}))
     path = settings.out / "prepared.json"
     if not _there(path, config):
