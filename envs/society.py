@@ -84,7 +84,9 @@ from dialog_gym.world import World
 MEMBER, SOCIETY = "member", "society"
 DRAFT = 0.3  # weight of the draft; the revisions share the rest
 DOUBT = 0.4  # what an answer of no worth costs the next one
-WRONG_SIGN, WRONG_CUE, WRONG_MOOD = 0.2, 0.4, 0.25  # share of the phrases that mislead
+WRONG_SIGN: float = 0.2  # share of the phrases that mislead
+WRONG_CUE: float = 0.4
+WRONG_MOOD: float = 0.25
 ASKED_BACK = 0.95  # how often what the asker wants, asked back, is true
 SUCCESS = 6  # least rating of a success
 

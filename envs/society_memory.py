@@ -16,8 +16,10 @@ WORDS = "words"
 """Names the built-in embedding: which words a text has. It needs no model, and knows no meaning."""
 SIZE = 512  # of the vectors of the built-in embedding
 _COMMON = frozenset(
-    "a an and are as at be but do does for from have how i in is it its me my of on or so that the their them they "
-    "this to was we what when which who why with you your . , ; : ! ?".split()  # noqa: SIM905
+    to_notation(
+        "a an and are as at be but do does for from have how i in is it its me my of on or so that the their them "
+        "they this to was we what when which who why with you your . , ; : ! ?"
+    ).split()
 )
 
 
