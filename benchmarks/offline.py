@@ -176,10 +176,10 @@ def logged(settings: Settings) -> Path:
         "counts": parts,
         "seed": settings.data_seed,
     }
-    if _there(path, config):
+    if there(path, config):
         return folder
     begun = settings.out / "logging.json"  # a folder that was half filled is not filled up by other settings
-    if not _there(begun, config):
+    if not there(begun, config):
         checkpoint.write_json(begun, {"config": config})
     seed = settings.data_seed
     for name, count in parts.items():
@@ -202,7 +202,12 @@ def logged(settings: Settings) -> Path:
     return folder
 
 
-def _there(path: Path, config: Mapping[str, Any]) -> bool:
+def there(path: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether ``path`` was made with ``config`` already.
+
+    Raises:
+        ValueError: It was made with another one.
+    """
     if not path.exists():
         return False
     if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != json.loads(json.dumps(config)):
@@ -234,7 +239,7 @@ def run(cell: Cell, settings: Settings) -> None:
     from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
 
     path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
-    if _there(path, config):
+    if there(path, config):
         return
     cpu, wall = time.process_time(), time.perf_counter()
     result = _score(cell, settings)

@@ -14,6 +14,7 @@ from dialog_gym.benchmarks.planners import t_interval
 from dialog_gym.rollout import bootstrap, normalise
 
 METHODS = ("tf", "tf_all", "tf_top", "dt", "ilql")
+ONLINE = ("gae", "rloo", "grpo", "td3")
 
 
 class Row(NamedTuple):
@@ -58,7 +59,7 @@ def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
     for path in folder.glob("*-*.json"):
         data = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault(data["config"]["cell"]["policy"], []).append(data)
-    order = ("lm", "lm-sampled", "random", *METHODS, "oracle")
+    order = ("lm", "lm-sampled", "random", *METHODS, *ONLINE, "oracle")
 
     def place(policy: str) -> tuple[int, str]:
         last = len(order) * (2 * (policy == "oracle") + ("~" in policy))
@@ -117,7 +118,7 @@ def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str)
 
 
 def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str:
-    """Return both tables as Markdown."""
+    """Return both tables as Markdown, the second only if there are differences."""
     names = ("policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
     for row in rows:
@@ -128,10 +129,11 @@ def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str
             + " | ".join((row.policy, f"{row.seeds}", _interval(3, row.mean, row.low, row.high), score, *rest))
             + " |"
         )
-    lines += ["", "| difference | seeds | return |", "|---|---:|---:|"]
-    for one in differences:
-        shown = _interval(3, one.mean, one.low, one.high)
-        lines.append(f"| {one.policy} - {one.less} | {one.seeds} | {shown} |")
+    told = [
+        f"| {one.policy} - {one.less} | {one.seeds} | {_interval(3, one.mean, one.low, one.high)} |"
+        for one in differences
+    ]
+    lines += ["", "| difference | seeds | return |", "|---|---:|---:|", *told] if told else []
     return "\n".join(lines)
 
 
