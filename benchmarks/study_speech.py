@@ -16,7 +16,7 @@ from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.transformers_lm import TransformersLM
 
 By = Literal["sample", "beam"]
-SPARE = 2  # beams beyond those asked for, since some turn out the same words
+SPARE = 2  # beams beyond those asked for, where some turn out the same words
 ROUNDS = 4  # times that samples which repeat are drawn again
 
 Ids = list[list[int]]
@@ -69,14 +69,18 @@ class Voice:
 def candidates(voice: Voice, dialogues: Sequence[Dialogue], taken: Sequence[str], how: How) -> list[list[str]]:
     """Return up to ``how.count`` responses to each context, all different and none of them the one in ``taken``.
 
-    Samples that repeat are drawn again, at most ``ROUNDS`` times; of beams there are ``SPARE`` more than are wanted. A
-    model that is all too sure has fewer to say.
+    Samples that repeat are drawn again, at most ``ROUNDS`` times; where beams turn out the same words, ``SPARE`` more
+    are searched. A model that is all too sure has fewer to say.
     """
     prompts = voice.ids(dialogues, how.max_tokens)
-    if how.by == "beam":
-        drawn = beams(voice, prompts, how.count + SPARE, how.max_tokens)
-        return [_fresh(texts, one)[: how.count] for texts, one in zip(drawn, taken, strict=True)]
     found: list[list[str]] = [[] for _ in dialogues]
+    if how.by == "beam":
+        for wide in (how.count, how.count + SPARE):
+            short = [row for row, texts in enumerate(found) if len(texts) < how.count]
+            drawn = beams(voice, [prompts[row] for row in short], wide, how.max_tokens) if short else []
+            for row, texts in zip(short, drawn, strict=True):
+                found[row] = _fresh(texts, taken[row])[: how.count]
+        return found
     with _reading(voice, prompts) as write:
         for again in range(ROUNDS):
             rows = [row for row, texts in enumerate(found) for _ in range(how.count - len(texts))]

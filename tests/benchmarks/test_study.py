@@ -211,6 +211,22 @@ def test_one_beam_is_greedy(tiny_lm):
     assert beams(voice, voice.ids(dialogues(), 12), 1, 12) == greedy
 
 
+def test_more_beams_are_searched_only_where_some_say_the_same(tiny_lm, monkeypatch):
+    asked = []
+
+    def found(voice, prompts, count, max_tokens):
+        asked.append((len(prompts), count))
+        return [
+            [f"{'same' if len(asked) == 1 and row else number}" for number in range(count)]
+            for row in range(len(prompts))
+        ]
+
+    monkeypatch.setattr(study_speech, "beams", found)
+    made = candidates(Voice(tiny_lm), dialogues(), ["", "", "1"], How("beam", 3, 12))
+    assert asked == [(3, 3), (2, 5)]
+    assert made == [["0", "1", "2"], ["0", "1", "2"], ["0", "2", "3"]]
+
+
 def test_beams_are_different_and_leave_the_model_as_it_was(tiny_lm):
     voice = Voice(tiny_lm)
     before = responses(voice, dialogues(), How("sample", 2, 12))
