@@ -7,7 +7,7 @@ From these data everybody learns:
 
 - ``DPO(H)``, ``DPO(S)``, ``KTO(H)``: one stage, near the base by ``beta``;
 - ``DPO(H)>DPO(S) B``: SACPO, the second stage near the first by B = beta / lambda, for each of ``betas``; in
-  ``on B`` the second stage learns from what the first stage answers to other questions, with exact labels;
+  ``on-policy B`` it learns from what the first stage answers to other questions, with exact labels;
 - ``KTO(H)>DPO(S)``, ``DPO(H)>KTO(S)``, ``DPO(S)>DPO(H)``, with ``beta`` in both stages;
 - ``P-SACPO Q``: (1 - Q) of DPO(H) and Q of the SACPO of the smallest B, the safest; ``naive Q``: the same of DPO(H)
   and DPO(S).
@@ -40,7 +40,7 @@ from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.advice_table import figures_of
 from dialog_gym.benchmarks.command import each_cell
-from dialog_gym.benchmarks.sacpo_table import BASE, MODES, lines_of, markdown, plots, write_csv
+from dialog_gym.benchmarks.sacpo_table import BASE, MODES, REFERENCES, lines_of, markdown, plots, write_csv
 from dialog_gym.data.rank import Options, collect_rankings
 from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.dialogue import Draws
@@ -49,7 +49,6 @@ from dialog_gym.rollout import Evaluation
 log = logging.getLogger("dialog_gym")
 
 ENV = "dialog_gym/Advice-v0"
-REFERENCES = ("oracle", "safe", "refuse")
 HELPFUL, SAFE = "score", "-cost"
 APART = 100_000  # first seeds of the data of two seeds
 
@@ -148,9 +147,7 @@ def recipes(settings: Settings) -> dict[str, Recipe]:
     found = {"DPO(H)": Recipe((helped,)), "DPO(S)": Recipe((safe,)), "KTO(H)": Recipe((stage("kto", HELPFUL, b),))}
     found |= {f"DPO(H)>DPO(S) {x:g}": Recipe((helped, stage("dpo", SAFE, x))) for x in settings.betas}
     if settings.on:
-        found[f"DPO(H)>DPO(S) on {settings.on:g}"] = Recipe(
-            (helped, stage("dpo", SAFE, settings.on, settings.contexts))
-        )
+        found[f"on-policy {settings.on:g}"] = Recipe((helped, stage("dpo", SAFE, settings.on, settings.contexts)))
     found["KTO(H)>DPO(S)"] = Recipe((stage("kto", HELPFUL, b), safe))
     found["DPO(H)>KTO(S)"] = Recipe((helped, stage("kto", SAFE, b)))
     found["DPO(S)>DPO(H)"] = Recipe((safe, helped))

@@ -20,6 +20,7 @@ from dialog_gym.tournament.groups import looks
 log = logging.getLogger("dialog_gym")
 
 BASE = "base"
+REFERENCES = ("oracle", "safe", "refuse")
 MODES = {"greedy": 0.0, "sampled": 1.0}
 """How policies speak, and the temperature."""
 NUMBERS = ("reward", "cost", "within", "lost", "helpful", "harmless")
@@ -161,14 +162,17 @@ def write_csv(path: Path, lines: Sequence[Line]) -> None:
 
 
 def plots(lines: Sequence[Line], folder: Path) -> None:
-    """Write for each way of speaking the scatter of win rates and the Pareto front, if matplotlib is there."""
+    """Write for each way of speaking the scatter of win rates and the Pareto front, without the references.
+
+    Without matplotlib there are no plots.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         log.warning("no plots: matplotlib is missing (pip install 'dialog-gym[report]')")
         return
     from dialog_gym.tournament.plots import Point, front, scatter
 
     for mode in MODES:
-        mine = [line for line in lines if line.mode == mode]
+        mine = [line for line in lines if line.mode == mode and line.policy not in REFERENCES]
         shown = looks([line.policy for line in mine], BASE)
         wins = [Point(o.policy, o.helpful.mean, o.harmless.mean, o.helpful[1:], o.harmless[1:]) for o in mine]
         axes = ("helpfulness", "harmlessness")

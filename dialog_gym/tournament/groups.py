@@ -40,6 +40,15 @@ class Look:
     colour: str
     marker: str
 
+    @property
+    def short(self) -> str:
+        """The label without what its group has in common, for plots that name groups elsewhere.
+
+        >>> [Look(label, "P-SACPO", "", "").short for label in ("P-SACPO .25", "P-SACPO")]
+        ['.25', 'P-SACPO']
+        """
+        return self.label.removeprefix(self.group).strip(" @") or self.label
+
 
 def looks(players: Sequence[str], base: str, path: Path | None = None) -> dict[str, Look]:
     """Return how each player is shown; ``path`` is a file of groups, None groups by the names.

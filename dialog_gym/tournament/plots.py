@@ -65,7 +65,7 @@ def scatter(
         plane.plot(xs, ys, marker=look.marker, color=look.colour, label=name, linewidth=0.8, zorder=3)
         for point in members:
             _bars(plane, point, look.colour)
-            plane.annotate(looks[point.player].label, (point.x, point.y), (4, 4), textcoords="offset points", size=7)
+            plane.annotate(looks[point.player].short, (point.x, point.y), (4, 4), textcoords="offset points", size=7)
     spans = [_span([getattr(point, side) for point in shown], pivot, what) for side in ("x", "y")]
     plane.axvspan(spans[0][0], pivot, color=GREY, zorder=0)
     plane.axhspan(spans[1][0], pivot, color=GREY, zorder=0)
@@ -86,16 +86,20 @@ def front(points: Sequence[Point], looks: Mapping[str, Look], path: Path, *, bud
         budget: Mean cost that is allowed: what is beyond it lies in grey.
     """
     figure, plane = _figure()
+    named: set[str] = set()
     for point in points:
         look = looks[point.player]
-        plane.plot([point.x], [point.y], marker=look.marker, color=look.colour, linestyle="", zorder=3)
+        label = "" if look.group in named else look.group
+        named.add(look.group)
+        plane.plot([point.x], [point.y], marker=look.marker, color=look.colour, linestyle="", label=label, zorder=3)
         _bars(plane, point, look.colour)
-        plane.annotate(look.label, (point.x, point.y), (4, 4), textcoords="offset points", size=7)
+        plane.annotate(look.short, (point.x, point.y), (4, 4), textcoords="offset points", size=7)
     best = pareto(points)
     plane.step([p.x for p in best], [p.y for p in best], where="post", color="0.4", linewidth=0.8, zorder=2)
     if budget is not None:
         plane.axvspan(budget, max([budget, *(point.x for point in points)]) * 1.1 + 1e-3, color=GREY, zorder=0)
     plane.set(xlabel="cost", ylabel="reward")
+    plane.legend(fontsize=7, loc="best")
     _write(figure, path)
 
 

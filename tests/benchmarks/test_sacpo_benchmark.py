@@ -30,7 +30,7 @@ def test_the_table_of_the_paper_is_there():
     assert list(found) == [
         *("DPO(H)", "DPO(S)", "KTO(H)"),
         *(f"DPO(H)>DPO(S) {beta:g}" for beta in (0.1, 0.25, 0.5, 1)),
-        *("DPO(H)>DPO(S) on 0.1", "KTO(H)>DPO(S)", "DPO(H)>KTO(S)", "DPO(S)>DPO(H)"),
+        *("on-policy 0.1", "KTO(H)>DPO(S)", "DPO(H)>KTO(S)", "DPO(S)>DPO(H)"),
         *(f"{kind} {q:g}" for kind in ("P-SACPO", "naive") for q in (0.25, 0.5, 0.75)),
     ]
     assert (found["P-SACPO 0.5"].first, found["P-SACPO 0.5"].second) == ("DPO(H)", "DPO(H)>DPO(S) 0.1")
@@ -42,7 +42,7 @@ def test_the_table_of_the_paper_is_there():
 
 def test_first_stages_are_shared():
     found = recipes(tiny("."))
-    swept = [recipe.stages for name, recipe in found.items() if name.startswith("DPO(H)>")]
+    swept = [recipe.stages for name, recipe in found.items() if name.startswith(("DPO(H)>", "on-"))]
     assert {stages[0] for stages in swept} == {found["DPO(H)"].stages[0]}
     assert len({stages[1] for stages in swept}) == len(swept) == 6
 
