@@ -30,7 +30,7 @@ from typing import Any
 from dialog_gym import checkpoint
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.rankings import Rankings
-from dialog_gym.data.store import Writer
+from dialog_gym.data.store import SHARD_ROWS, Writer
 from dialog_gym.dialogue import Draws, Json
 from dialog_gym.env import begin
 from dialog_gym.envs import society_members as members
@@ -267,6 +267,8 @@ def _settle(folder: Path, settings: Settings) -> None:
 
 def _resume(folder: Path, sandbox: Sandbox, writer: Writer[Any]) -> list[dict[str, Json]]:
     """Take over the rounds that were played; write the rows that a kill kept from being written."""
+    if writer.rows % SHARD_ROWS == 0:
+        writer.seal()  # a kill may have kept a full shard from being sealed; shards then begin where they always do
     found, rows = [], 0
     for number in range(rounds_in(folder)):
         content = read_round(folder, number)

@@ -9,8 +9,8 @@ def test_the_report(tmp_path, capsys):
     society.main([*small, "--latency", "0.01", "--json", "--out", str(tmp_path)])
     found = json.loads(capsys.readouterr().out)
     assert len(found["settings"]) == 4
-    assert found["settings"][0]["calls"] == 9  # three neighbours each
-    assert found["speed"][1]["calls"] == 72
+    assert found["settings"][0]["calls"] == 8  # two neighbours within 1
+    assert found["speed"][1]["calls"] == 64
     assert found["speed"][1]["failed"] == 0
     assert found["speed"][1]["over the floor"] > 1
     assert found["kills"]["same"]

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialog_gym.benchmarks.api_server import ApiServer
+from dialog_gym.data import store
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.rankings import Rankings
 from dialog_gym.data.society import build, rounds_of
 from dialog_gym.dialogue import Draws
+from dialog_gym.envs import society_simulation
 from dialog_gym.envs.society_grid import SETTINGS, labels, neighbours, sample_peers, side
 from dialog_gym.envs.society_memory import Embeddings, Memory, by_words
 from dialog_gym.envs.society_minds import Rated, Speaker, peer_prompt, read_rating
@@ -32,6 +35,10 @@ def content(folder: Path) -> dict[str, str]:
     """Return a hash of every file of a world."""
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != "lock"]
     return {str(f.relative_to(folder)): blake2b(f.read_bytes()).hexdigest() for f in files}
+
+
+def _die(*args):
+    raise KeyboardInterrupt
 
 
 class TestGrid:
@@ -219,6 +226,18 @@ class TestWorld:
         journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:13]) + b'{"half')
         (cut / "rounds" / ".partial-000002.json").write_text("{")
         (cut / "metrics.json").unlink()
+        simulate(cut, SMALL, 3)
+        assert content(whole) == content(cut)
+
+    def test_a_kill_while_a_shard_is_sealed(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(society_simulation, "SHARD_ROWS", 18)  # full after two rounds
+        monkeypatch.setattr(Rankings, "writing", partial(Rankings.writing, shard_rows=18))
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        simulate(whole, SMALL, 3)
+        with monkeypatch.context() as dying:
+            dying.setattr(store, "write_shard", _die)
+            with pytest.raises(KeyboardInterrupt):
+                simulate(cut, SMALL, 3)
         simulate(cut, SMALL, 3)
         assert content(whole) == content(cut)
 
