@@ -21,6 +21,7 @@ from gymnasium.spaces import Text
 from dialog_gym import baselines, rollout
 from dialog_gym.data import used
 from dialog_gym.data.columns import DatasetError
+from dialog_gym.data.corpora.spec import CORPUS, parse_corpus
 from dialog_gym.data.episodes import Recorded
 from dialog_gym.data.exchange import read_table
 from dialog_gym.data.rankings import Ranking
@@ -32,8 +33,6 @@ from dialog_gym.task import Task
 
 Words = Callable[[Dialogue], list[dict[str, str]]]
 """Puts a dialogue to a model."""
-
-CORPUS = "corpus:"
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,11 @@ class Told:
         return float(sum(self.rewards))
 
 
-class _Reading:
+class Wordings:
     """Words dialogues for a model; each task is made once."""
 
     def __init__(self, lm: TransformersLM, task: Task | None) -> None:
+        """Word for ``lm``; ``task`` words what tells no environment."""
         self.lm, self.task = lm, task
         self._wordings: dict[str, Wording] = {}
 
@@ -105,9 +105,9 @@ def read_data(data: Iterable[str | Path], lm: TransformersLM, task: Task | None 
     Raises:
         DatasetError: Data cannot be read, a reward is no finite number, or there is not one for each agent turn.
     """
-    reading, group = _Reading(lm, task), 0
+    reading, group = Wordings(lm, task), 0
     for source in data:
-        for number, row in enumerate(_rows(str(source))):
+        for number, row in enumerate(read_rows(str(source))):
             origin = f"row {number} of {source}"
             yield from _told(row, reading, origin, group)
             group += 1
@@ -117,7 +117,7 @@ def data_files(data: Iterable[str]) -> tuple[str, ...]:
     """Return the data sets and files that ``data`` names, whose content a run notes in its configuration."""
     found: list[str] = []
     for source in data:
-        path = Path(_corpus(source)[1] if source.startswith(CORPUS) else source)
+        path = Path(parse_corpus(source).path if source.startswith(CORPUS) else source)
         inside = source.startswith(CORPUS) and path.is_dir()
         found += sorted(str(file) for file in path.rglob("*") if file.is_file()) if inside else [str(path)]
     return tuple(found)
@@ -163,11 +163,16 @@ def returns_to_go(rewards: Sequence[float], gamma: float) -> list[float]:
     return found[::-1]
 
 
-def _rows(source: str) -> Iterator[Recorded | Ranking]:
+def read_rows(source: str) -> Iterator[Recorded | Ranking]:
+    """Yield the rows of a folder, a file of JSON lines or a corpus.
+
+    Raises:
+        DatasetError: There is no such data, or it cannot be read.
+    """
     if source.startswith(CORPUS):
         from dialog_gym.data.corpora import read_corpus
 
-        name, path, options = _corpus(source)
+        name, path, options = parse_corpus(source)
         yield from read_corpus(name, path, **options)
     elif Path(source).is_dir():
         yield from used.load(source)
@@ -181,18 +186,9 @@ def _rows(source: str) -> Iterator[Recorded | Ranking]:
         )
 
 
-def _corpus(source: str) -> tuple[str, str, dict[str, Any]]:
-    name, colon, rest = source.removeprefix(CORPUS).partition(":")
-    path, _, tail = rest.partition("?")
-    options = dict(part.partition("=")[::2] for part in tail.split("&") if part)
-    if not (name and colon and path) or not all(options.values()):
-        raise DatasetError(f"a corpus is named {CORPUS}NAME:PATH?OPTION=VALUE&..., got {source!r}")
-    return name, path, options
-
-
-def _told(row: Recorded | Ranking, reading: _Reading, origin: str, group: int) -> Iterator[Told]:
+def _told(row: Recorded | Ranking, reading: Wordings, origin: str, group: int) -> Iterator[Told]:
     if isinstance(row, Ranking):
-        yield from _told_ranking(row, reading, origin, group)
+        yield from told_ranking(row, reading, origin, group)
         return
     dialogue = row.dialogue
     prompts, replies = agent_turns(dialogue, reading.words(row.env, row.env_kwargs, dialogue))
@@ -203,7 +199,12 @@ def _told(row: Recorded | Ranking, reading: _Reading, origin: str, group: int) -
         yield Told(tuple(prompts), tuple(replies), rewards, truncated, bool(row.env), group, origin=origin)
 
 
-def _told_ranking(row: Ranking, reading: _Reading, origin: str, group: int) -> Iterator[Told]:
+def told_ranking(row: Ranking, reading: Wordings, origin: str, group: int) -> Iterator[Told]:
+    """Yield each candidate of ``row``, its score as reward; arguments as in ``Told``.
+
+    Raises:
+        DatasetError: A score is no finite number.
+    """
     scores = _checked(row.scores, len(row.candidates), origin)
     dialogue = row.dialogue
     for number, (text, score) in enumerate(zip(row.candidates, scores, strict=True)):

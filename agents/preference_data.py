@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dialog_gym.agents.lm_data import Told, _Reading, _rows, _told_ranking
+from dialog_gym.agents.lm_data import Told, Wordings, read_rows, told_ranking
 from dialog_gym.agents.lm_tokens import Empty, token_rows
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.rankings import Ranking
@@ -119,7 +119,7 @@ def read_rankings(
     Raises:
         DatasetError: Data cannot be read, are no rankings, or have no such number.
     """
-    return [one for told in islice(_by_context(data, _Reading(lm, task), metric), limit or None) for one in told]
+    return [one for told in islice(_by_context(data, Wordings(lm, task), metric), limit or None) for one in told]
 
 
 def require_metric(data: Iterable[str], metric: str) -> None:
@@ -129,7 +129,7 @@ def require_metric(data: Iterable[str], metric: str) -> None:
         DatasetError: It is so, or data cannot be read.
     """
     for source in data:
-        for row in islice(_rows(source), 1):
+        for row in islice(read_rows(source), 1):
             _by(row, metric, f"row 0 of {source}")
 
 
@@ -146,14 +146,14 @@ def _by(row: Any, metric: str, origin: str) -> Ranking:
         raise DatasetError(f"{origin}: {error.args[0]}; choose another metric") from error
 
 
-def _by_context(data: Iterable[str], reading: _Reading, metric: str) -> Iterator[list[Told]]:
+def _by_context(data: Iterable[str], reading: Wordings, metric: str) -> Iterator[list[Told]]:
     group = 0
     for source in data:
-        for number, row in enumerate(_rows(source)):
+        for number, row in enumerate(read_rows(source)):
             origin = f"row {number} of {source}"
             ranking = _by(row, metric, origin)
             played = bool(ranking.meta.get("env"))  # in an environment silence is an answer like others
-            yield [replace(one, played=played) for one in _told_ranking(ranking, reading, origin, group)]
+            yield [replace(one, played=played) for one in told_ranking(ranking, reading, origin, group)]
             group += 1
 
 

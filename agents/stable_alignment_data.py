@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from dialog_gym.agents.lm_data import Told, _rows
+from dialog_gym.agents.lm_data import Told, read_rows
 from dialog_gym.agents.lm_tokens import TokenRow
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.rankings import Ranking
@@ -94,7 +94,7 @@ def notes_of(data: Iterable[str], metric: str) -> list[Note]:
 
 
 def _notes(source: str, metric: str) -> Iterator[Note]:
-    for number, row in enumerate(_rows(source)):
+    for number, row in enumerate(read_rows(source)):
         origin = f"row {number} of {source}"
         if not isinstance(row, Ranking):
             raise DatasetError(

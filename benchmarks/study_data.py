@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from dialog_gym import checkpoint
-from dialog_gym.agents.lm_data import CORPUS, data_files
+from dialog_gym.agents.lm_data import data_files
 from dialog_gym.data.corpora import read_corpus
+from dialog_gym.data.corpora.spec import CORPUS
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.data.store import Table

@@ -13,12 +13,12 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qsl
 
 import numpy as np
 import numpy.typing as npt
 
 from dialog_gym.data.columns import DatasetError
+from dialog_gym.data.corpora.spec import CORPUS, parse_corpus
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.rewards.decomposition.cache import Store
 from dialog_gym.rewards.decomposition.turns import beginnings
@@ -27,7 +27,6 @@ from dialog_gym.rewards.decomposition.worlds import true_turns
 log = logging.getLogger("dialog_gym")
 
 Floats = npt.NDArray[np.float32]
-CORPUS = "corpus:"
 _AT_ONCE = 64  # conversations that are encoded together, so that texts of like length share a batch
 _SHOWN = 3  # bad conversations that are named
 
@@ -100,11 +99,8 @@ def records(source: str | Path, *, skip_bad: bool = False) -> Iterable[Recorded]
         return Episodes.load(source)
     from dialog_gym.data.corpora import read_corpus
 
-    name, colon, rest = text.removeprefix(CORPUS).partition(":")
-    path, _, options = rest.partition("?")
-    if not colon or not path:
-        raise DatasetError(f"a corpus is named {CORPUS}NAME:PATH?OPTION=VALUE&..., got {text!r}")
-    return read_corpus(name, path, skip_bad=skip_bad, **dict(parse_qsl(options)))
+    name, path, options = parse_corpus(text)
+    return read_corpus(name, path, skip_bad=skip_bad, **options)
 
 
 def read(source: Iterable[Recorded], store: Store, wanted: Wanted) -> Read:

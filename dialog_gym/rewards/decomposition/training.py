@@ -26,8 +26,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dialog_gym.data.corpora.spec import CORPUS, parse_corpus
 from dialog_gym.rewards.decomposition import conversations
-from dialog_gym.rewards.decomposition.conversations import CORPUS, Conversation, Read, Wanted
+from dialog_gym.rewards.decomposition.conversations import Conversation, Read, Wanted
 from dialog_gym.rewards.decomposition.learner import LOCAL, METHODS, Link, Method
 from dialog_gym.rewards.decomposition.model import HeadName, HeadSpec, Reading, Scale, TurnModel
 from dialog_gym.runs import RunFolder
@@ -223,7 +224,7 @@ def data_files(source: str) -> list[str]:
         raise ValueError("expected the episodes to learn from: a folder, or corpus:NAME:PATH?OPTION=VALUE")
     if not source.startswith(CORPUS):
         return [source]
-    path = Path(source.removeprefix(CORPUS).partition(":")[2].partition("?")[0])
+    path = Path(parse_corpus(source).path)
     return sorted(str(file) for file in path.rglob("*") if file.is_file()) if path.is_dir() else [str(path)]
 
 
