@@ -12,13 +12,15 @@ held-out contexts, and what they are worth. Every stage leaves its result in one
     rankings/        contexts with scored candidates, the data of tf_all, tf_top, dt and ilql; human/ that of tf
     runs/            training
     said-*, measured-*.jsonl, evaluation_*.csv, took-*.json: held-out responses, what they score, and the time
+    worth-*.jsonl    what ILQL thinks these responses are worth
     report.json, table.md, best_of_*.png, first_*.png
 
 The file of each stage begins with its settings and the hashes of the files it is made of; a folder of other settings
 is refused. The same command goes on where it was killed. What is drawn follows from seed and context.
 
 What is as in the paper: the person's response is candidate 0 and has reward 1 without being scored; the reward is
-strict, score > .6 of BERTScore's F1, rescaled; greedy first, then ``k`` - 1 others; best of the first k. Deviations:
+strict, score > .6 of BERTScore's F1, rescaled; greedy first, then ``k`` - 1 others; best of the first k; the rows
+``ilql by V`` and ``dt by V`` have the same responses in the order of ILQL's V, the highest first. Deviations:
 
 1. The base model is trained here, or any other. ``tf`` goes on from it with the persons' responses, as long as the
    other methods; its own row is ``base``.
@@ -329,6 +331,21 @@ class Study:
         scores.write_csv(self.out / f"evaluation_{name}.csv", heldout, said, numbers)
         return numbers
 
+    def by_value(
+        self, name: str, numbers: Mapping[str, list[list[float]]], seed: int, spec: str, heldout: Sequence[Context]
+    ) -> dict[str, list[list[float]]]:
+        """Return ``numbers``, what the responses of ``name`` score, with responses in the order of ILQL's V."""
+        agent, path = self.train("ilql", seed, spec), self.out / f"said-{name}.jsonl"
+        said = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[1:-1]]
+        worth = lines(
+            self.out / f"worth-{name}.jsonl",
+            {"said": content_hash(path), "by": self._about("ilql", seed)},
+            list(zip(heldout, said, strict=True)),
+            lambda some: speech.worth(agent, [one.dialogue for one, _ in some], [texts for _, texts in some]),
+            self.settings.chunk,
+        )
+        return scores.ordered(numbers, worth)
+
     def _hash(self, name: str) -> str:
         return content_hash(self.out / name)
 
@@ -361,14 +378,20 @@ class Study:
                 except Exception:
                     log.exception("%s, seed %d, failed; the others go on", method, seed)
                     failed.append(f"{method}-{seed}")
+            done = {method for method in one.methods if f"{method}-{seed}" not in failed}
+            for method in sorted(done & {"dt", "ilql"}) if one.k > 1 and "ilql" in done else ():
+                numbers = self.by_value(f"{method}-{seed}", found[method][-1], seed, spec, readable)
+                found.setdefault(f"{method} by V", []).append(numbers)
         return self._report(found, said, rewards, failed, len(readable))
 
     def _method(
         self, method: str, seed: int, spec: str, heldout: Sequence[Context], judge: scores.Judge
     ) -> dict[str, list[list[float]]]:
         agent = self.train(method, seed, spec)
-        about = content_hash(self.out / "runs" / f"{method}-{seed}" / "config.json")
-        return self.evaluate(f"{method}-{seed}", Voice(agent), about, heldout, judge)
+        return self.evaluate(f"{method}-{seed}", Voice(agent), self._about(method, seed), heldout, judge)
+
+    def _about(self, method: str, seed: int) -> str:
+        return content_hash(self.out / "runs" / f"{method}-{seed}" / "config.json")
 
     def _report(
         self,
@@ -380,7 +403,9 @@ class Study:
     ) -> dict[str, Any]:
         counts = [len(texts) for texts in said if texts]
         others = [reward for row in rewards for reward in row[1:]]
-        took = {path.stem[5:]: _read(path) for path in sorted(self.out.glob("took-*.json"))}
+        seeds = range(1, self.settings.seeds + 1)
+        names = [BASE, *(f"{name}-{seed}" for name in METHODS if name in found for seed in seeds)]
+        took = {name: _read(path) for name in names if (path := self.out / f"took-{name}.json").exists()}
         report = {
             "scored_by": self.metric,
             "notes": self.notes,

@@ -102,6 +102,21 @@ def best_of(values: npt.ArrayLike, lower: bool = False) -> Doubles:
     return found
 
 
+def ordered(
+    numbers: Mapping[str, Sequence[Sequence[float]]], worth: Sequence[Sequence[float]]
+) -> dict[str, list[list[float]]]:
+    """Return the numbers of each context's responses in the order of what those are worth, the highest first.
+
+    >>> ordered({"chrf": [[0.1, 0.2, 0.3]]}, [[5.0, 7.0, 5.0]])
+    {'chrf': [[0.2, 0.1, 0.3]]}
+    """
+    order = [np.argsort(-np.asarray(row), kind="stable").tolist() for row in worth]
+    return {
+        metric: [[row[place] for place in places] for row, places in zip(rows, order, strict=True)]
+        for metric, rows in numbers.items()
+    }
+
+
 class Line(NamedTuple):
     """A metric of a method: the mean over contexts, and the ends of its 95% interval (bootstrap over contexts)."""
 

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import torch
 
-from dialog_gym.agents.lm_policy import LMPolicy
+from dialog_gym.agents.ilql import ILQL
+from dialog_gym.agents.lm_policy import LMPolicy, Utterance
+from dialog_gym.agents.lm_tokens import reply_ids
 from dialog_gym.benchmarks.throughput import alternate
 from dialog_gym.dialogue import Dialogue
-from dialog_gym.lm.base import Sampling
+from dialog_gym.lm.base import Generation, Sampling
 from dialog_gym.lm.transformers_lm import TransformersLM
 
 By = Literal["sample", "beam"]
@@ -105,6 +107,18 @@ def responses(voice: Voice, dialogues: Sequence[Dialogue], how: How) -> list[lis
         more = beams(voice, prompts, how.count, how.max_tokens)
         found = [[*texts, *others] for texts, others in zip(found, more, strict=True)]
     return found
+
+
+def worth(policy: ILQL, dialogues: Sequence[Dialogue], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Return what ``policy`` thinks each response to each context is worth, by V before its last token."""
+    policy.set(rank="v")
+    said, longest = [], policy.args.max_tokens
+    for dialogue, prompt, some in zip(dialogues, policy.prompt_ids(dialogues), texts, strict=True):
+        for text in some:
+            tokens = reply_ids(policy.lm, text, policy.words(dialogue), len(prompt), longest)
+            said.append(Utterance(text, prompt, Generation(text, tuple(tokens), (0.0,) * len(tokens), "end")))
+    found = iter(policy.worth(said))
+    return [[next(found) for _ in some] for some in texts]
 
 
 Write = Callable[[Sequence[int], Sampling, "list[int] | None"], list[str]]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -259,7 +260,43 @@ def test_policies_are_asked_as_they_were_trained(done):
     assert {ids[-1] for ids in prompts} == {agent.tokens[1]}
 
 
+def test_responses_are_ordered_by_what_ilql_thinks_they_are_worth(done, tmp_path):
+    made = Study(replace(done[0], methods=("ilql",), agent_args={"ilql": {**QUICK, "out": str(tmp_path / "run")}}))
+    agent, (_, heldout) = made.train("ilql", 1, "tiny"), made.contexts()
+    torch.nn.init.normal_(agent.network.heads["v"][-1].weight, generator=torch.Generator().manual_seed(0))
+    texts = [["it is in the centre .", "", "you are welcome ."]] * 4
+    found = study_speech.worth(agent, [one.dialogue for one in heldout], texts)
+    alone = [study_speech.worth(agent, [one.dialogue], texts[:1])[0] for one in heldout]
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():  # V of the state before the token that ends the turn
+        (prompt,) = agent.prompt_ids([heldout[0].dialogue])
+        ids = [*prompt, *agent.lm.chat.encode_reply(texts[0][0], agent.words(heldout[0].dialogue))]
+        hidden = agent.network.plain.get_decoder()(input_ids=torch.tensor([ids]))[0][0, -1]
+        assert found[0][0] == pytest.approx(float(agent.network.heads["v"](hidden)), abs=1e-4)
+
+
 # --- the whole ---------------------------------------------------------------------------------
+
+
+def test_a_study_with_ilql_has_rows_by_value(done, monkeypatch):
+    settings, report = done
+    monkeypatch.setattr(
+        study_speech, "worth", lambda agent, contexts, texts: [[len(t) for t in some] for some in texts]
+    )
+    more = {**TINY["agent_args"], "ilql": QUICK}
+    again = Study(replace(settings, methods=("tf", "dt", "ilql"), agent_args=more)).run()
+    lines_of = {(line["method"], line["metric"], line["k"]): line["mean"] for line in again["lines"]}
+    assert {method for method, _, _ in lines_of} == {"base", "tf", "dt", "ilql", "dt by V", "ilql by V"}
+    assert lines_of["dt by V", "overlap", 3] == pytest.approx(lines_of["dt", "overlap", 3])  # the best of all
+    said = [json.loads(line) for line in (settings.out / "said-dt-1.jsonl").read_text().splitlines()[1:]]
+    found = [
+        json.loads(line)["overlap"] for line in (settings.out / "measured-dt-1.jsonl").read_text().splitlines()[1:]
+    ]
+    longest = [
+        row[max(range(3), key=lambda k, some=some: len(some[k]))] for row, some in zip(found, said, strict=True)
+    ]
+    assert lines_of["dt by V", "overlap", 1] == pytest.approx(np.mean(longest))
+    settings.out.joinpath("report.json").write_text(json.dumps(report))
 
 
 def test_the_report_has_every_method(done):
