@@ -29,11 +29,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dialog_gym import baselines, checkpoint
 from dialog_gym.agent import agent_spec, parse
+from dialog_gym.agents.lm_data import task_of
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell
@@ -41,20 +43,12 @@ from dialog_gym.benchmarks.offline_table import METHODS, differences_of, markdow
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.errors import unknown
+from dialog_gym.lm.spec import own_model
 from dialog_gym.rollout import Evaluation
 
 log = logging.getLogger("dialog_gym")
 
 FIXED = ("lm", "lm-sampled", "random", "oracle")  # one seed: what they draw follows from the seeds of the episodes
-SPEAKERS = {
-    "dialog_gym/Advice-v0": "tiny-advice",
-    "dialog_gym/Bargain-v0": "tiny-bargain",
-    "dialog_gym/Chat-v0": "tiny-chat",
-    "dialog_gym/RedTeam-v0": "tiny-redteam",
-    "dialog_gym/Response-v0": "tiny-support",
-    "dialog_gym/SocialGoal-v0": "tiny-social",
-}
-"""The world's own language models, whose states tell the facts; ``tiny`` learns little from as much data."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,13 @@ class Settings:
     @property
     def speaker(self) -> str:
         """The language model."""
-        return self.lm or SPEAKERS.get(self.env, "tiny")
+        return self.lm or own_model_of(self.env)
+
+
+@cache
+def own_model_of(env: str) -> str:
+    """Return the model of the package that was trained in the world of ``env``, or ``"tiny"``."""
+    return own_model(task_of(env, {}))
 
 
 class Cell(NamedTuple):

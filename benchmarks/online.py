@@ -33,7 +33,7 @@ from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell
-from dialog_gym.benchmarks.offline import FIXED, SPEAKERS, Cell, there
+from dialog_gym.benchmarks.offline import FIXED, Cell, own_model_of, there
 from dialog_gym.benchmarks.offline_table import ONLINE, markdown, method_of, rows_of, write_csv
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation
@@ -89,7 +89,7 @@ class Settings:
     @property
     def speaker(self) -> str:
         """The language model."""
-        return self.lm or SPEAKERS.get(self.env, "tiny")
+        return self.lm or own_model_of(self.env)
 
     @property
     def prefix_env(self) -> str:

@@ -23,6 +23,15 @@ FORMS = (
 )
 
 
+def own_model(task: object) -> str:
+    """Return the model of the package that was trained in the world of ``task``, or ``"tiny"``.
+
+    Its states tell the world's facts, so that it learns from few dialogues what ``tiny`` does not from many.
+    """
+    own = f"tiny-{getattr(task, 'world', '')}"
+    return own if own in EMBEDDED else "tiny"
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """One model, named.

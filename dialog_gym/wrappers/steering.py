@@ -17,10 +17,11 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from dialog_gym.env import DialogueEnv, DialogueVectorEnv, Info, load_task
-from dialog_gym.lm import EMBEDDED, load
+from dialog_gym.lm import load
 from dialog_gym.lm.base import LanguageModel, Sampling
 from dialog_gym.lm.prefix import PrefixMap
 from dialog_gym.lm.speaker import Speaker
+from dialog_gym.lm.spec import own_model
 from dialog_gym.task import Task
 from dialog_gym.wrappers import vector
 from dialog_gym.wrappers.vector import checked_actions
@@ -232,9 +233,7 @@ def _speaking(
     task: Task, lm: LanguageModel | str | None, prefix: PrefixMap | str | None
 ) -> tuple[LanguageModel, PrefixMap | str]:
     """Return the model that speaks in ``task`` and what steers it, the usual ones where None is said."""
-    if lm is None:
-        own = f"tiny-{getattr(task, 'world', '')}"
-        lm = own if own in EMBEDDED else "tiny"
+    lm = own_model(task) if lm is None else lm
     model = load(lm) if isinstance(lm, str) else lm
     if prefix is None:
         home = getattr(model, "folder", None)
