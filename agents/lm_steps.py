@@ -183,10 +183,10 @@ class Stepper:
         parts, mine = split(arrays), self.plain.trainable()
         if set(parts["net"]) != set(mine):
             raise ValueError(f"the checkpoint has other weights: {sorted(set(parts['net']) ^ set(mine))[:3]}")
-        for name, value in parts["net"].items():
-            if value.shape != mine[name].shape:
+        for name, kept in parts["net"].items():
+            if kept.shape != mine[name].shape:
                 raise ValueError(
-                    f"the checkpoint is of another model: its {name} is {value.shape}, that of {self.args.lm!r} is "
+                    f"the checkpoint is of another model: its {name} is {kept.shape}, that of {self.args.lm!r} is "
                     f"{tuple(mine[name].shape)}; begin in another folder, or give the model that it began with"
                 )
         with torch.no_grad():

@@ -87,11 +87,11 @@ class Settings:
     env: str = "dialog_gym/Bargain-v0"
     lm: str = "tiny"
     methods: tuple[str, ...] = tuple(AIMS)
-    dialogues: int = 128
+    dialogues: int = 64
     batch: int = 32
     lora: int = 0
     updates: int = 2
-    contexts: int = 64
+    contexts: int = 32
     n: int = 5
     repeats: int = 3
     memory: bool = True
@@ -209,7 +209,7 @@ def _steps(
 
     def job() -> int:
         for batch in batches:
-            loss(batch).backward()  # type: ignore[no-untyped-call]
+            loss(batch).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return tokens
