@@ -34,12 +34,12 @@ from rich.table import Table
 
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.benchmarks import command
-from dialog_gym.benchmarks.throughput import versions
 from dialog_gym.env import DialogueVectorEnv
 from dialog_gym.envs.bargain import Bargain
 from dialog_gym.lm import load
 from dialog_gym.lm.base import LanguageModel, Messages, Sampling, Session
 from dialog_gym.lm.speaker import Speaker
+from dialog_gym.runs import versions
 
 AIM = 0.85
 

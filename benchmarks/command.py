@@ -1,14 +1,20 @@
-"""What the benchmarks have in common as commands: settings from flags, then a table, or JSON."""
+"""What the benchmarks have in common: settings from flags, then a table or JSON; cells, each in a file of its own."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import tyro
 from rich.console import Console
+
+from dialog_gym import checkpoint
+from dialog_gym.runs import versions
 
 log = logging.getLogger("dialog_gym")
 
@@ -63,3 +69,31 @@ def each_cell(cells: Iterable[CellT], compute: Callable[[CellT], None]) -> list[
             log.exception("the cell %s failed; the others go on", cell.name)
             failed.append(cell.name)
     return failed
+
+
+def made_with(path: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether ``path`` is there, made with ``config`` (its ``"config"``, as JSON).
+
+    Raises:
+        ValueError: It was made with another one.
+    """
+    if not path.exists():
+        return False
+    if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != json.loads(json.dumps(config)):
+        raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
+    return True
+
+
+def write_cell(path: Path, config: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> None:
+    """Write what ``compute`` returns to ``path``, with ``config``, the seconds it took and versions; once only.
+
+    Raises:
+        ValueError: ``path`` is there and was made with another ``config``.
+    """
+    if made_with(path, config):
+        return
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = compute()
+    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(path, {"config": dict(config), **found, **took, "versions": versions()})

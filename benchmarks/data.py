@@ -22,12 +22,12 @@ from rich.table import Table
 
 from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.data_kills import kill_writers
-from dialog_gym.benchmarks.throughput import versions
 from dialog_gym.data import Episodes, Rankings
 from dialog_gym.data.collect import collect
 from dialog_gym.data.exchange import lines, preferences, read_table, write_rows
 from dialog_gym.data.minari import to_minari
 from dialog_gym.data.rank import Options, collect_rankings
+from dialog_gym.runs import versions
 
 ENV = "dialog_gym/Bargain-v0"
 

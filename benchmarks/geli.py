@@ -37,10 +37,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from dialog_gym import checkpoint
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.command import each_cell
+from dialog_gym.benchmarks.command import each_cell, write_cell
 from dialog_gym.benchmarks.planners import t_interval
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import bootstrap
@@ -242,25 +241,17 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    from dialog_gym.benchmarks.throughput import versions
+    write_cell(settings.out / f"{cell.name}.json", config_of(cell, settings), lambda: _score(cell, settings))
 
-    path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
-    if path.exists():
-        if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != config:
-            raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
-        return
-    cpu = time.process_time()
+
+def _score(cell: Cell, settings: Settings) -> dict[str, Any]:
     trial = Trial(ENV, {"split": "heldout"}, settings.heldout, lm=settings.lm)
-    more: dict[str, Any] = {}
     if cell.reward == UNTRAINED:
         from dialog_gym import baselines
 
-        result = baselines.evaluate("lm-sampled", trial)
-    else:
-        agent, more = _trained(cell, settings)
-        result = trial.score(agent.act, cell.reward)
-    took = {"cpu_seconds": time.process_time() - cpu, "versions": versions()}
-    checkpoint.write_json(path, {"config": config, "result": result.to_json(), **more, **took})
+        return {"result": baselines.evaluate("lm-sampled", trial).to_json()}
+    agent, more = _trained(cell, settings)
+    return {"result": trial.score(agent.act, cell.reward).to_json(), **more}
 
 
 def _trained(cell: Cell, settings: Settings) -> tuple[Any, dict[str, Any]]:

@@ -51,13 +51,14 @@ from dialog_gym.agents.loop import torch_threads
 from dialog_gym.agents.ppo_play import rows_of
 from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.study_speech import How, Voice, contest
-from dialog_gym.benchmarks.throughput import Line, Rate, alternate, versions
+from dialog_gym.benchmarks.throughput import Line, Rate, alternate
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.errors import unknown
 from dialog_gym.lm import load
 from dialog_gym.lm.transformers_lm import TransformersLM
+from dialog_gym.runs import versions
 
 AIMS = {"tf": 0.85, "dt": 0.85, "ilql": 0.7, "ppo": 0.7}
 CANDIDATES_AIM = 0.85

@@ -26,8 +26,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -38,7 +37,7 @@ from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.lm_data import task_of
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.command import each_cell
+from dialog_gym.benchmarks.command import each_cell, made_with, write_cell
 from dialog_gym.benchmarks.offline_table import METHODS, differences_of, markdown, method_of, rows_of, write_csv
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes
@@ -176,10 +175,10 @@ def logged(settings: Settings) -> Path:
         "counts": parts,
         "seed": settings.data_seed,
     }
-    if there(path, config):
+    if made_with(path, config):
         return folder
     begun = settings.out / "logging.json"  # a folder that was half filled is not filled up by other settings
-    if not there(begun, config):
+    if not made_with(begun, config):
         checkpoint.write_json(begun, {"config": config})
     seed = settings.data_seed
     for name, count in parts.items():
@@ -200,19 +199,6 @@ def logged(settings: Settings) -> Path:
     found = {"hash": data.content_hash, "returns": returns}
     checkpoint.write_json(path, {"config": config, **found})
     return folder
-
-
-def there(path: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether ``path`` was made with ``config`` already.
-
-    Raises:
-        ValueError: It was made with another one.
-    """
-    if not path.exists():
-        return False
-    if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != json.loads(json.dumps(config)):
-        raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
-    return True
 
 
 # --- the cells ---------------------------------------------------------------------------------
@@ -236,15 +222,8 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
-
-    path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
-    if there(path, config):
-        return
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = _score(cell, settings)
-    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-    checkpoint.write_json(path, {"config": config, "result": result.to_json(), **took, "versions": versions()})
+    config = config_of(cell, settings)
+    write_cell(settings.out / f"{cell.name}.json", config, lambda: {"result": _score(cell, settings).to_json()})
 
 
 def _score(cell: Cell, settings: Settings) -> Evaluation:

@@ -20,7 +20,6 @@ import csv
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +27,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym import baselines, checkpoint
+from dialog_gym import baselines
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.command import each_cell
-from dialog_gym.benchmarks.offline import FIXED, Cell, own_model_of, there
+from dialog_gym.benchmarks.command import each_cell, write_cell
+from dialog_gym.benchmarks.offline import FIXED, Cell, own_model_of
 from dialog_gym.benchmarks.offline_table import ONLINE, markdown, method_of, rows_of, write_csv
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation
@@ -122,18 +121,10 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
-
-    path = settings.out / f"{cell.name}.json"
     config = {"cell": cell._asdict(), "env": settings.env, "episodes": settings.episodes, "lm": settings.speaker}
     if cell.policy not in FIXED:
         config["args"] = settings.agent_args.get(method_of(cell.policy), {})
-    if there(path, config):
-        return
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = _score(cell, settings)
-    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-    checkpoint.write_json(path, {"config": config, "result": result.to_json(), **took, "versions": versions()})
+    write_cell(settings.out / f"{cell.name}.json", config, lambda: {"result": _score(cell, settings).to_json()})
 
 
 def _score(cell: Cell, settings: Settings) -> Evaluation:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +28,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym import baselines, checkpoint
+from dialog_gym import baselines
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.command import each_cell
+from dialog_gym.benchmarks.command import each_cell, write_cell
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation, Policy, bootstrap, constant_policy, normalise, random_policy
 
@@ -144,18 +143,8 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
-
-    path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
-    if path.exists():
-        if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != config:
-            raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
-        return
-    env_kwargs = _env_kwargs(cell, settings)
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = _score(cell, settings, env_kwargs)
-    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-    checkpoint.write_json(path, {"config": config, "result": result.to_json(), **took, "versions": versions()})
+    config = config_of(cell, settings)
+    write_cell(settings.out / f"{cell.name}.json", config, lambda: {"result": _score(cell, settings).to_json()})
 
 
 def _env_kwargs(cell: Cell, settings: Settings) -> dict[str, Any]:
@@ -165,7 +154,8 @@ def _env_kwargs(cell: Cell, settings: Settings) -> dict[str, Any]:
     return env_kwargs
 
 
-def _score(cell: Cell, settings: Settings, env_kwargs: Mapping[str, Any]) -> Evaluation:
+def _score(cell: Cell, settings: Settings) -> Evaluation:
+    env_kwargs = _env_kwargs(cell, settings)
     training, heldout = ({**env_kwargs, "split": split} for split in ("train", "heldout"))
     trial = Trial(settings.env, heldout, settings.episodes, progress=settings.progress)
     if cell.policy in FIXED:

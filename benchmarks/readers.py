@@ -102,7 +102,7 @@ class Settings:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Measure everything; return it as JSON values."""
-    from dialog_gym.benchmarks.throughput import versions  # torch comes with it, which no reader needs
+    from dialog_gym.runs import versions
 
     rows = [
         {**case._asdict(), **_best(settings, case.name, settings.data / case.path, case.split)}

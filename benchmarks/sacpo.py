@@ -28,8 +28,7 @@ import json
 import logging
 import math
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ from dialog_gym.agent import load_agent, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.advice_table import figures_of
-from dialog_gym.benchmarks.command import each_cell
+from dialog_gym.benchmarks.command import each_cell, write_cell
 from dialog_gym.benchmarks.sacpo_table import BASE, MODES, REFERENCES, lines_of, markdown, plots, write_csv
 from dialog_gym.data.rank import Options, collect_rankings
 from dialog_gym.data.rankings import Ranking, Rankings
@@ -288,23 +287,16 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
+    write_cell(settings.out / "cells" / f"{cell.name}.json", config_of(cell, settings), lambda: _score(cell, settings))
 
-    path, config = settings.out / "cells" / f"{cell.name}.json", config_of(cell, settings)
-    if path.exists():
-        if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != config:
-            raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
-        return
+
+def _score(cell: Cell, settings: Settings) -> dict[str, Any]:
     world: Any = Trial(ENV, {"split": "heldout"}, 1).venv.unwrapped.task  # type: ignore[attr-defined]
-    cpu, wall = time.process_time(), time.perf_counter()
-    modes: Mapping[str, Any] = {
+    modes = {
         mode: figures_of(score(cell, settings, temperature).episodes, world)._asdict()
         for mode, temperature in MODES.items()
     }
-    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"config": config, "budget": world.budget, **modes, **took, "versions": versions()}
-    checkpoint.write_json(path, whole)
+    return {"budget": world.budget, **modes}
 
 
 # --- the command --------------------------------------------------------------------------------------

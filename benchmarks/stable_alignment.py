@@ -34,8 +34,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ from dialog_gym import checkpoint, rollout
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import HELD_OUT
-from dialog_gym.benchmarks.command import each_cell
+from dialog_gym.benchmarks.command import each_cell, made_with, write_cell
 from dialog_gym.benchmarks.stable_alignment_data import alignment, make_data, make_society, make_speaker, misaligned
 from dialog_gym.benchmarks.stable_alignment_table import CONTEXTS, FIXED, METHODS, markdown, table_of
 from dialog_gym.data.used import content_hash
@@ -187,7 +186,7 @@ def prepare(settings: Settings) -> None:
         names += ["worlds", "agents", "rounds"]
     config = json.loads(json.dumps({name: getattr(settings, name) for name in names}))
     path = settings.out / "prepared.json"
-    if not _there(path, config):
+    if not made_with(path, config):
         checkpoint.write_json(path, {"config": config})
     shared = settings.env, settings.train_kwargs
     if not (settings.lm or settings.env in SPEAKERS):
@@ -203,14 +202,6 @@ def prepare(settings: Settings) -> None:
         make_data(
             place, *shared, settings.speaker, settings.questions, settings.k, settings.data_seed, settings.progress
         )
-
-
-def _there(path: Path, config: Mapping[str, Any]) -> bool:
-    if not path.exists():
-        return False
-    if (old := json.loads(path.read_text(encoding="utf-8"))["config"]) != config:
-        raise ValueError(f"{path} was made with {old}, and now {config} is asked for; choose another folder")
-    return True
 
 
 # --- the cells ---------------------------------------------------------------------------------
@@ -239,15 +230,8 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    from dialog_gym.benchmarks.throughput import versions  # slow to import, and not needed for the table
-
     path, config = settings.out / "cells" / f"{cell.name}.json", config_of(cell, settings)
-    if _there(path, config):
-        return
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = _score(cell, settings)
-    took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-    checkpoint.write_json(path, {"config": config, "result": result, **took, "versions": versions()})
+    write_cell(path, config, lambda: {"result": _score(cell, settings)})
 
 
 def _score(cell: Cell, settings: Settings) -> dict[str, Any]:

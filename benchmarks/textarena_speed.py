@@ -34,9 +34,9 @@ from transformers.utils import logging
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.random_model import PLAIN_TEMPLATE, save_random_model
-from dialog_gym.benchmarks.throughput import versions
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.transformers_lm import TransformersLM
+from dialog_gym.runs import versions
 
 
 @dataclass(frozen=True)

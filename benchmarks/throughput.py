@@ -24,10 +24,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import metadata
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -48,7 +47,7 @@ from dialog_gym.lm.decoding import Decoder
 from dialog_gym.lm.transformers_lm import TransformersLM
 from dialog_gym.rewards.base import Floats, Reward
 from dialog_gym.rollout import make_rows
-from dialog_gym.runs import _PACKAGES, _commit
+from dialog_gym.runs import versions
 from dialog_gym.task import Reply, Task
 
 TEXT, PREFIX = "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"
@@ -374,15 +373,6 @@ def measure(settings: Settings) -> dict[str, Any]:
         "per_reply": {name: value for name, value in asked._asdict().items() if name != "batches"},
         "shares": parts,
     }
-
-
-def versions() -> dict[str, str | None]:
-    """Return what this process runs: Python, packages, commit of the checkout."""
-    found: dict[str, str | None] = {"python": sys.version.split()[0], "commit": _commit()}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def _memory_line() -> Line:

@@ -27,10 +27,11 @@ from rich.table import Table
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.benchmarks import command
 from dialog_gym.benchmarks.random_model import save_random_model
-from dialog_gym.benchmarks.throughput import SAID, versions
+from dialog_gym.benchmarks.throughput import SAID
 from dialog_gym.lm import load
 from dialog_gym.lm.base import Generation, Sampling
 from dialog_gym.lm.transformers_lm import MEMORY_BYTES, TransformersLM
+from dialog_gym.runs import versions
 
 SCENARIO = "You sell a bicycle for $60. You would rather not go below $45, and you are in no hurry."
 

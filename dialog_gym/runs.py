@@ -26,7 +26,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -40,7 +40,10 @@ log = logging.getLogger("dialog_gym")
 
 _STEP = "step-{:09d}"
 _MARGIN = 1 << 20  # bytes that config, metrics and events may take
-_PACKAGES = ("dialog-gym", "gymnasium", "numpy", "torch", "transformers", "stable-baselines3")
+_PACKAGES = (
+    *("dialog-gym", "gymnasium", "numpy", "torch", "transformers", "peft", "accelerate", "trl"),
+    "stable-baselines3",
+)
 
 
 class RunFolderError(RuntimeError):
@@ -410,14 +413,18 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
+def versions() -> dict[str, str | None]:
+    """Return what this process runs: Python, packages that are there, commit of the checkout."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0], "commit": _commit()}
+    for package in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
 def _note_versions(path: Path) -> None:
     """Append what this start runs on, unless the start before it ran on the same."""
-    now: dict[str, Any] = {"python": sys.version.split()[0], "commit": _commit()}
-    for package in _PACKAGES:
-        try:
-            now[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    now = versions()
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
