@@ -88,7 +88,7 @@ class Settings:
     fit_steps: int = 400
     encoder: str = "bag"
     steps: int = 640
-    lm: str = "tiny"
+    lm: str = "tiny-chat"
     rewards: tuple[str, ...] = REWARDS
     seeds: int = 3
     heldout: int = 512
@@ -170,7 +170,7 @@ def ppo_settings(settings: Settings, reward: str, seed: int) -> dict[str, Any]:
     """Return what of PPO's settings is not its default."""
     saved = max(settings.steps // 4, 1)
     own = {"steps": settings.steps, "seed": seed, "eval_every": 0, "checkpoint_every": saved}
-    return {"lm": settings.lm, "lora": 8, "max_tokens": 24, "reward": reward, **own}
+    return {"lm": settings.lm, "lora": 8, "lr": 1e-3, "max_tokens": 24, "reward": reward, **own}
 
 
 def run_pipeline(settings: Settings) -> str:
