@@ -160,7 +160,7 @@ class Journal:
                 "scores": one.scores,
                 "told": one.told,
             }
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(line) + "\n")
             self._found[one.match] = one
         self._file.flush()
 
@@ -191,14 +191,14 @@ class Journal:
             with open(self.path, "r+b") as file:
                 file.truncate(len(kept))
         found = {}
-        for number, line in enumerate(kept.decode().splitlines(), 1):
+        for number, line in enumerate(kept.split(b"\n")[:-1], 1):
             data = self._line(line, number)
             one = _judgement(data)
             if data["judge"] == self.judge and data["answers"] == self._digests(one.match):
                 found[one.match] = one
         return found
 
-    def _line(self, line: str, number: int) -> dict[str, Any]:
+    def _line(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             data = json.loads(line)
             _judgement(data)

@@ -140,10 +140,11 @@ class ModelJudge:
             return alone
 
     def _read(self, answer: Generation, rubric: Rubric, prompt: Prompt) -> tuple[tuple[float, float], str]:
+        whole = "\n" in answer.text.strip()  # the line of scores, which a cut may end within a number
+        if answer.stop == "length" and not (self.form == "line" and whole):
+            raise AnswerError(f"the answer was cut after {self.sampling.max_tokens} tokens; be shorter")
         if self.form == "line":
             return read_line(answer.text, rubric.dimensions[0])
-        if answer.stop == "length":
-            raise AnswerError(f"the answer was cut after {self.sampling.max_tokens} tokens; be shorter")
         found = read_scores(answer.text, rubric)
         copy = "".join(unfenced(answer.text).split())
         if any(copy in "".join(text.split()) for text in prompt.texts):

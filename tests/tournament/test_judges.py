@@ -179,6 +179,8 @@ def test_a_judge_that_cannot_be_reached_stops_the_tournament():
 def test_the_line_form_lets_the_explanation_be_cut():
     model = Model(lambda shown, seed: "3 4\nbecause", stop="length")
     assert judge_of(model, form="line").judge([asked(episode("a"), episode("b"))])[0].scores == (3, 4)
+    short = Model(lambda shown, seed: "3 1", stop="length")  # perhaps of "3 10"
+    assert judge_of(short, form="line").judge([asked(episode("a"), episode("b"))])[0].scores is None
     with pytest.raises(ValueError, match="one dimension"):
         ModelJudge(model, {"x": TWO}, form="line")
 

@@ -55,6 +55,15 @@ def test_what_was_judged_is_there_again(tmp_path):
         assert journal[MATCH._replace(scoring=1)].scores is None
 
 
+def test_whatever_a_judge_says_can_be_read_again(tmp_path):
+    told = "one\u2028two\x85three\x0bfour\ud800"  # ends of lines to str.splitlines, and no UTF-8
+    with Journal(tmp_path, "j", DIGESTS) as journal:
+        journal.add([Judgement(MATCH, (7, 2), told), Judgement(MATCH._replace(scoring=1), (3, 4))])
+    with Journal(tmp_path, "j", DIGESTS) as journal:
+        assert journal[MATCH].told == told
+        assert journal[MATCH._replace(scoring=1)].scores == (3, 4)
+
+
 @pytest.mark.parametrize(
     "other",
     [
