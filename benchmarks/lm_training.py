@@ -276,7 +276,7 @@ def peak_of(method: str, side: str, settings: Settings) -> float:
     """Return the memory that updates take at most, in bytes, measured in a process of its own."""
     told = json.dumps({"method": method, "side": side, "settings": asdict(settings)})
     code = "import sys; from dialog_gym.benchmarks import lm_training; lm_training.own_peak(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, told], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, told], check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.split()[-1])
 
 
