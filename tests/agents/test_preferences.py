@@ -48,6 +48,7 @@ QUICK: dict[str, Any] = {
     "lr": 5e-3,
 }
 BOTH = [(dpo, dpo.DPO), (kto, kto.KTO)]
+AT_THE_END: dict[str, Any] = {"eval_every": 1000, "log_every": 1000, "checkpoint_every": 1000}
 
 
 @pytest.fixture(scope="module")
@@ -144,17 +145,39 @@ def test_bad_data_are_refused_before_anything_is_trained(args, tmp_path):
 
     prompt = chat("from n1 .")
     equal = [Ranking(prompt, ("n1", "n2"), (0.5, 0.5))] * 3
-    refused(equal, "no pair to learn from: in none of 2 contexts do two different answers differ by more than 0 ")
+    refused(equal, "no pair to learn from: in none of 3 contexts do two different answers differ by more than 0 ")
     cut = [Ranking(prompt, ("n1 n2 n3", "n1 n2 n4"), (0.5, 1.0))] * 3  # alike when cut to one token
-    refused(cut, "no pair to learn from.*2 have one text alone", max_tokens=1)
-    refused(equal, "no answer to learn from: in none of 2 contexts is one further than 0 from the mean", kto)
+    refused(cut, "no pair to learn from.*3 have one text alone", max_tokens=1)
+    refused(equal, "no answer to learn from: in none of 3 contexts is one further than 0 from the mean", kto)
     refused([*equal, Ranking(prompt, ("n1", "n2"), (0.5, 0.6))], "no pair to learn from", held_out=0.0, margin=0.1)
-    refused(equal, "KTO needs desirable and undesirable answers, got 4 and 0: set threshold", kto, threshold=0.1)
+    refused(equal, "KTO needs desirable and undesirable answers, got 6 and 0: set threshold", kto, threshold=0.1)
     refused(equal, "no number named 'cost'; candidates have: score; choose another metric", metric="-cost")
     long = chat("n1 " * 200)
     refused([Ranking(long, ("n1", "n2"), (0.5, 1.0))] * 3, "candidate 0 in row 0 .*(too long|positions|tokens)")
     good = [Ranking(prompt, ("n1", "n2"), (0.5, 1.0))] * 3
     refused(good, "cannot load a causal language model from '/nowhere'", reference="hf:/nowhere")
+
+
+@pytest.mark.parametrize(("module", "cls"), BOTH)
+def test_held_out_contexts_need_have_nothing_to_learn(module, cls, args, tmp_path):
+    with Rankings.writing(tmp_path / "r") as writer:
+        for number in range(4):
+            writer.add(Ranking(chat(f"from n{number} ."), ("n1", "n2"), (0.5, 1.0 if number == 0 else 0.5)))
+    seed = next(seed for seed in range(99) if 0 not in np.random.default_rng([seed, 1]).permutation(4)[:1])
+    told = module.Args(**{**args, "data": (str(tmp_path / "r"),), "seed": seed})
+    training = module.Training(cls, told)
+    assert training.train_rows
+    assert not training.held_rows
+    assert training.score_held_out() == {}
+
+
+def test_white_space_around_an_answer_is_no_difference(spec, tmp_path):
+    with Rankings.writing(tmp_path / "r") as writer:
+        writer.add(Ranking(chat("from n1 ."), ("n1", " n1 ", "n2\n", "n2"), (0.5, 1.0, 0.2, 0.3)))
+    model, tokenizer = load_model(spec, "float32", "cpu")
+    lm = TransformersLM(model, tokenizer)
+    (found,) = contexts(read_rankings([str(tmp_path / "r")], lm), lm)
+    assert found.values == (0.5, 0.2)  # the first of each
 
 
 def test_dialogues_are_no_rankings(spec, tmp_path):
@@ -311,7 +334,7 @@ def test_another_reference_can_be_named(args, tmp_path):
 @pytest.mark.parametrize(("module", "cls"), BOTH)
 @pytest.mark.parametrize("lora", [0, 4])
 def test_it_learns_what_is_preferred_and_can_be_loaded(module, cls, lora, args):
-    told = module.Args(**{**args, "lora": lora, "epochs": 6.0, "lr": 2e-2 if lora else 5e-3})
+    told = module.Args(**{**args, **AT_THE_END, "lora": lora, "epochs": 6.0, "lr": 2e-2 if lora else 5e-3})
     policy = module.train(told)
     last = numbers(Path(args["out"]))[-1]
     assert last["eval/rewards/margins"] > (0.01 if lora else 0.3)  # an adapter of a random model learns slowly
@@ -328,7 +351,7 @@ def test_it_learns_what_is_preferred_and_can_be_loaded(module, cls, lora, args):
 
 
 def test_the_cost_is_learned_to_be_low(args):
-    dpo.train(dpo.Args(**{**args, "metric": "-cost", "epochs": 4.0}))
+    dpo.train(dpo.Args(**{**args, **AT_THE_END, "metric": "-cost", "epochs": 4.0}))
     assert numbers(Path(args["out"]))[-1]["eval/rewards/accuracies"] > 0.8
 
 
