@@ -175,7 +175,7 @@ def test_it_learns_to_say_what_is_rated_best(tmp_path, spec):
         data=(written(tmp_path / "r", rows),),
         lm=spec,
         out=str(tmp_path / "run"),
-        **{**QUICK, "steps": 120, "batch": 16, "eval_every": 0},
+        **{**QUICK, "steps": 120, "batch": 16, "eval_every": 0, "log_every": 1000, "checkpoint_every": 1000},
         lr=1e-2,
         held_out=0.0,
     )
