@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from dialog_gym.agents.loop import RunArgs, at_least
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.registration import register_envs
+from dialog_gym.rewards.spec import files_of
 from dialog_gym.world import World
 from dialog_gym.wrappers.lagrangian import MULTIPLIER, Lagrangian, VectorLagrangianWrapper
 
@@ -41,6 +42,11 @@ class VectorArgs(RunArgs):
         super().__post_init__()
         if isinstance(self.budget, (int, float)):
             at_least(self, 0, "budget")
+
+    @property
+    def data_used(self) -> tuple[str, ...]:
+        """The files of a learned reward."""
+        return files_of(self.reward)
 
 
 class Transitions(NamedTuple):

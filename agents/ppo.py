@@ -56,6 +56,7 @@ from dialog_gym.agents.loop import at_least, run_training
 from dialog_gym.agents.ppo_judge import Judge
 from dialog_gym.agents.ppo_play import Played, Player, rows_of
 from dialog_gym.agents.state import Arrays, join, split
+from dialog_gym.rewards.spec import files_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -164,6 +165,11 @@ class Args(StepArgs):
             raise ValueError("ppo learns by playing: it needs an environment (env)")
         if isinstance(self.budget, (int, float)):
             at_least(self, 0, "budget")
+
+    @property
+    def data_used(self) -> tuple[str, ...]:
+        """The files of a learned reward."""
+        return files_of(self.reward)
 
     @property
     def grouped(self) -> bool:

@@ -348,7 +348,7 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> SB3Agent:
         evaluate: As in ``dialog_gym.agents.td3.train``.
     """
     config = config_of(SB3Agent.name, args, apart_from=NO_EFFECT)
-    with torch_threads(args.threads), RunFolder.open(args.out, config, track=args.track) as run:
+    with torch_threads(args.threads), RunFolder.open(args.out, config, track=args.track, data=args.data_used) as run:
         if run.finished:
             return SB3Agent.load(run.agent_folder)
         rows = SB3VecEnv(make_vector_env(args.env, args.rows, paid_by(args.env_kwargs, args.reward), args.budget))

@@ -153,14 +153,19 @@ class Args(VectorArgs):
             raise ValueError(f"uniform is a share of actions, 0 to 1, got {self.uniform}")
         if self.decompose and self.n_step > 1:
             raise ValueError("decompose gives each turn its share and n_step sums up rewards; give only one")
+        if self.buffer and self.reward:
+            raise ValueError(
+                f"with a buffer TD3 learns from the rewards stored in it, got reward={self.reward!r}; leave it out, "
+                "or fill a buffer with that reward first: reward=..., save_buffer=True"
+            )
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
         at_least(self, 0, "blur", "shares_decay")
 
     @property
     def data_used(self) -> tuple[str, ...]:
-        """The buffer, if it learns offline."""
-        return (self.buffer,) if self.buffer else ()
+        """The buffer, if it learns offline; else the files of a learned reward."""
+        return (self.buffer,) if self.buffer else super().data_used
 
     @classmethod
     def published(cls, state_size: int = 4096, **settings: Any) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from dialog_gym.checkpoint import ARRAYS, INDEX
 from dialog_gym.rewards.base import Reward
 from dialog_gym.task import Task
 
@@ -48,7 +49,7 @@ def reward_of_spec(spec: str, task: Task) -> Reward | None:
         CheckpointError: The folder holds no learned reward.
     """
     name, _, text = spec.partition("?")
-    if name not in NAMES and not Path(name).is_dir():
+    if name not in NAMES and not (name and Path(name).is_dir()):
         return None
     options = _options(spec, text)
     weight, keep = float(options.get("weight", 1.0)), options.get("keep_sum", "none")
@@ -73,6 +74,24 @@ def _options(spec: str, text: str) -> dict[str, str]:
     except ValueError:
         pass
     raise ValueError(f"expected {FORMS}, or 'FOLDER?keep_sum=end', got {spec!r:.120}")
+
+
+def learned_folder(folder: str | Path) -> Path:
+    """Return where in ``folder`` a learned reward lies: a run of ``fit reward`` has it in ``reward/``."""
+    inside = Path(folder) / "reward"
+    return inside if (inside / INDEX).exists() else Path(folder)
+
+
+def files_of(spec: str) -> tuple[str, ...]:
+    """Return the files that the reward ``spec`` is read from, which a run notes as its data; of names none.
+
+    A run that learns from a reward then does not go on with another one, learned into the same folder meanwhile.
+    """
+    name = spec.partition("?")[0]
+    if not name or name in NAMES:
+        return ()
+    paths = (learned_folder(name) / file for file in (INDEX, ARRAYS))
+    return tuple(str(path) for path in paths if path.is_file())
 
 
 def paid_by(env_kwargs: Mapping[str, Any], reward: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dialog_gym import checkpoint
+from dialog_gym.rewards.spec import learned_folder
 
 HeadName = Literal["mlp", "geli", "lstm"]
 KIND = "decomposed reward"
@@ -219,9 +220,7 @@ class TurnModel:
         Raises:
             CheckpointError: There is no such model, it is damaged, or of another version.
         """
-        folder = Path(folder)
-        if (folder / "reward" / checkpoint.INDEX).exists():
-            folder = folder / "reward"  # a run folder
+        folder = learned_folder(folder)
         arrays, data = checkpoint.read(folder, KIND)
         if data["version"] != VERSION:
             raise checkpoint.CheckpointError(
