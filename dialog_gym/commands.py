@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import gymnasium as gym
 import rich
@@ -34,48 +34,62 @@ EnvName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
 PolicyName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|POLICY")]
 
 
+class Elsewhere(NamedTuple):
+    """A command whose module parses its words itself, and is imported only when the command is called."""
+
+    words: str
+    """What calls it."""
+    module: str
+    """Module of this package whose ``run`` is called."""
+    read_from: int
+    """Number of the first word that ``run`` is given."""
+    summary: str
+
+    def run(self, words: Sequence[str]) -> None:
+        """Run the command, all of whose words are ``words``."""
+        import_module(f"dialog_gym.{self.module}").run(list(words[self.read_from :]))
+
+    def entry(self) -> Callable[[], None]:
+        """Return what lists the command in ``dialog-gym --help``."""
+
+        def command() -> None:
+            self.run(self.words.split())
+
+        command.__doc__ = self.summary
+        return command
+
+
+ELSEWHERE = (
+    Elsewhere("data read", "data.corpora.commands", 1, "Read a published corpus, or your own chats."),
+    Elsewhere("data corpora", "data.corpora.commands", 1, "List the formats of corpora that can be read."),
+    Elsewhere("data make-candor", "data.corpora.commands", 1, "Write conversations of our own in CANDOR's layout."),
+    Elsewhere("data society", "data.society_command", 2, "Make training data of societies, for stable_alignment."),
+    Elsewhere("fit speaker", "lm.speaker_command", 2, "Train a small language model on a corpus."),
+    Elsewhere("fit reward", "rewards.decomposition.command", 2, "Learn a reward from one score per conversation."),
+    Elsewhere("merge", "lm.merge_command", 0, "Average the weights of runs or language models."),
+    Elsewhere("choose", "lm.merge_command", 0, "Name the run that earns most within a budget of cost."),
+    Elsewhere("tournament", "tournament.command", 1, "Compare the answers of policies by a judge, and rate them."),
+    Elsewhere("society", "envs.society_command", 1, "Play and draw societies of agents that teach each other."),
+)
+
+
 def run(words: Sequence[str]) -> None:
     """Run the command that ``words`` are."""
     from dialog_gym.authoring.commands import check, new, partner_report
+    from dialog_gym.benchmarks.study_command import run as run_study
     from dialog_gym.benchmarks.study_command import study
     from dialog_gym.data.commands import branch, collect, data
     from dialog_gym.scoring import score
 
+    words = list(words)
     rich.reconfigure(stderr=True)  # where progress bars go by default, so that --json prints JSON alone
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
         return train_agent(words[1], words[2:])
-    if words[:2] == ["fit", "speaker"]:
-        from dialog_gym.lm.speaker_command import run as fit_speaker
-
-        return fit_speaker(list(words[2:]))
-    if words[:2] == ["fit", "reward"]:
-        from dialog_gym.rewards.decomposition.command import run as fit_reward
-
-        return fit_reward(list(words[2:]))
-    if words[:1] in (["merge"], ["choose"]):
-        from dialog_gym.lm.merge_command import run as run_merge
-
-        return run_merge(list(words))
-    if words[:2] == ["data", "society"]:
-        from dialog_gym.data.society_command import run as run_data_society
-
-        return run_data_society(list(words[2:]))
-    if words[:1] == ["society"]:
-        from dialog_gym.envs.society_command import run as run_society
-
-        return run_society(list(words[1:]))
-    if words[:1] == ["tournament"]:
-        from dialog_gym.tournament.command import run as run_tournament
-
-        return run_tournament(list(words[1:]))
     if words[:1] == ["study"] and len(words) > 1 and not words[1].startswith("-"):
-        from dialog_gym.benchmarks.study_command import run as run_study
-
         return run_study(words[1:])
-    if words[:1] == ["data"] and words[1:2] in (["read"], ["corpora"], ["make-candor"]):
-        from dialog_gym.data.corpora.commands import run as run_corpora
-
-        return run_corpora(list(words[1:]))
+    for command in ELSEWHERE:
+        if words[: len(command.words.split())] == command.words.split():
+            return command.run(words)
     commands: dict[str, Callable[..., None]] = {
         "envs": envs,
         "agents": agents,
@@ -92,6 +106,7 @@ def run(words: Sequence[str]) -> None:
         "check": check,
         "partner-report": partner_report,
         "score": score,
+        **{command.words: command.entry() for command in ELSEWHERE},
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,
@@ -285,9 +300,10 @@ def fit(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Fit a prefix map to a language model; `dialog-gym fit speaker --help`: train a language model on a corpus.
+    """Fit a prefix map to a language model.
 
-    The report tells how much an action changes what is said.
+    `dialog-gym fit speaker --help`: train a language model on a corpus; `dialog-gym fit reward --help`: learn a
+    reward from scores of conversations. The report tells how much an action changes what is said.
 
     pca is computed from the embeddings. clone trains a map on the frozen model's own replies. steer tunes a
     copy of the model together with the map on what the dialogues say.

@@ -13,7 +13,7 @@ import pytest
 
 from dialog_gym.benchmarks.api_server import ApiServer
 from dialog_gym.cli import main, sentence
-from dialog_gym.commands import _with_env, env_name, parse_settings, text_id
+from dialog_gym.commands import ELSEWHERE, _with_env, env_name, parse_settings, text_id
 from dialog_gym.lm import WEIGHTS
 
 
@@ -35,6 +35,18 @@ def run(capsys, *words, stdin="", monkeypatch=None, status=None):
 def test_help(capsys, command):
     shown = run(capsys, *command, "--help", status=0).out
     assert shown.startswith("usage: dialog-gym")
+
+
+def test_help_lists_every_command(capsys):
+    shown = run(capsys, "--help", status=0).out
+    for words in ["envs", "train", "study", "score", *(command.words for command in ELSEWHERE)]:
+        assert f"• {words} " in shown
+
+
+@pytest.mark.parametrize("command", ELSEWHERE, ids=lambda command: command.words)
+def test_commands_of_other_modules_are_found_by_their_words(capsys, command):
+    shown = run(capsys, *command.words.split(), "--help", status=0).out
+    assert shown.startswith(f"usage: dialog-gym {command.words} ")
 
 
 def test_envs_and_agents_as_table_and_as_json(capsys):

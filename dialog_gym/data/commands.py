@@ -154,6 +154,7 @@ def data(
     """Tell what a data set holds, write it in another format, or make one of a file.
 
     `dialog-gym data read --help`: read a published corpus or your own chats; `dialog-gym data corpora`: which.
+    `dialog-gym data make-candor --help`: talks with one score each; `dialog-gym data society --help`: rated answers.
 
     Args:
         what: info, export to --file, or import from --file (JSON lines, Parquet, or a folder of Minari).
