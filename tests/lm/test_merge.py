@@ -1,6 +1,5 @@
 """Merging: endpoints bit for bit, means to rounding, adapters exactly, and what is refused before it is written."""
 
-import gc
 import json
 import weakref
 from pathlib import Path
@@ -96,8 +95,7 @@ def test_one_tensor_of_each_source_at_most_is_in_memory(two, tmp_path, monkeypat
 
     def watched(self, name):
         tensor = read(self, name)
-        alive.add(tensor)
-        gc.collect()
+        alive.add(tensor)  # until its last reference goes: nothing here is left to the garbage collector
         most.append(len(alive))
         return tensor
 
