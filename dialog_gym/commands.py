@@ -309,7 +309,7 @@ def fit(
     copy of the model together with the map on what the dialogues say.
 
     Args:
-        what: What to fit.
+        what: What to fit; speaker and reward have settings of their own: `dialog-gym fit reward --help`.
         kind: Kind of map.
         lm: Language model: tiny, tiny-bargain, hf:NAME_OR_PATH or a folder.
         out: Folder for map and report, default runs/prefix-KIND.

@@ -18,6 +18,7 @@ from dialog_gym.tracking import progress_bar
 
 Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 Worlds = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 Own = Annotated[Settings, tyro.conf.arg(name="")]
 
 
@@ -33,7 +34,7 @@ def run(words: Sequence[str]) -> None:
     )
 
 
-def run_society(out: Place, own: Own, rounds: int = 10, no_progress: bool = False, json: bool = False) -> None:
+def run_society(out: Place, own: Own, rounds: int = 10, no_progress: Flag = False, json: Flag = False) -> None:
     """Play a society, or go on with it; its training data are in OUT/rankings.
 
     Args:

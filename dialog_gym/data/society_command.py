@@ -46,7 +46,7 @@ def build_data(
     """Make training data of recorded societies: imitation, self-critic and realignment.
 
     Args:
-        worlds: Data sets of rankings that societies wrote.
+        worlds: Folders of societies, or the data sets of rankings that they wrote.
         out: Data set to write; it must not be there yet.
         self_critic: Self-critic rankings for one imitation ranking.
         realignment: Realignment rankings for one imitation ranking.
@@ -58,7 +58,7 @@ def build_data(
         json: Print JSON.
     """
     if not worlds:
-        raise DatasetError("expected the data sets of societies to read, got none")
+        raise DatasetError("expected the folders of societies to read, got none; `dialog-gym society run` makes one")
     rounds = chain.from_iterable(_rounds(world) for world in worlds)
     requests = Requests(comment, revise, revised)
     rows, counts = build(rounds, Ratios(self_critic, realignment), requests=requests, duplicates=duplicates, seed=seed)
@@ -97,7 +97,8 @@ def export_data(folder: Place, file: Path, json: bool = False) -> None:
 
 
 def _rounds(world: Path) -> Iterator[Round]:
-    rows: Iterator[Ranking] = iter(Rankings.load(world))
+    rankings = world / "rankings"  # where a society keeps them
+    rows: Iterator[Ranking] = iter(Rankings.load(rankings if rankings.is_dir() else world))
     return rounds_of(rows, str(world))
 
 

@@ -294,6 +294,14 @@ def test_ratings():
 # --- the commands ------------------------------------------------------------------------------
 
 
+def test_the_command_builds_data_of_the_folder_of_a_society(tmp_path, capsys):
+    with Rankings.writing(tmp_path / "world" / "rankings") as writer:
+        writer.add(recorded("A?"))
+    cli.main(["data", "society", "build", str(tmp_path / "world"), "--out", str(tmp_path / "data")])
+    assert "content_hash" in capsys.readouterr().out
+    assert len(Rankings.load(tmp_path / "data"))
+
+
 def test_the_commands_import_and_export(tmp_path, capsys):
     path = file_of(tmp_path, RECORD, {**RECORD, "scores": [1]})
     words = ["data", "society", "import", str(path), "--out", str(tmp_path / "data"), "--json"]
