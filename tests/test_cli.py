@@ -84,6 +84,8 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ("evaluate oracle --env Bargain-v0 --set reward=1", "expected a reward, the name of one .*, got 1"),
         ("evaluate oracle --env Bargain-v0 --cost Similarity", "Similarity needs arguments"),
         ("collect Bargain-v0 runs/none --out x", "'runs/none' looks like the folder of a run"),
+        ("choose", "expected runs to choose between, got none; for instance"),
+        ("data society build --out x", "expected the folders of societies to read, got none"),
         ("branch Bargain-v0 --out x --reward no:thing", "there is no module 'no'"),
         ("evaluate oracle --env Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
         (

@@ -71,6 +71,8 @@ def choose_run(
         rows: Dialogues in parallel; no influence on the result.
         json: Print JSON.
     """
+    if not runs:
+        raise ValueError("expected runs to choose between, got none; for instance dialog-gym choose runs/A runs/B")
     table = [_played(run, env, parse_settings(settings), (episodes, seed, rows)) for run in runs]
     limit = table[0].pop("budget") if budget is None else budget
     if limit is None:
