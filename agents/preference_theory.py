@@ -22,9 +22,14 @@ def kl_optimum(reference: npt.ArrayLike, reward: npt.ArrayLike, beta: float) -> 
         reward: Of each answer, of the same shape.
         beta: Above 0.
 
+    Raises:
+        ValueError: ``beta`` is not.
+
     >>> kl_optimum([0.5, 0.5], [1.0, 0.0], beta=1 / np.log(3)).round(6).tolist()
     [0.75, 0.25]
     """
+    if not beta > 0:
+        raise ValueError(f"beta must be above 0, got {beta}: without a distance weight there is no such policy")
     with np.errstate(divide="ignore"):  # what the reference never says stays unsaid
         logits = np.log(np.asarray(reference, float)) + np.asarray(reward, float) / beta
     weights = np.exp(logits - logits.max(-1, keepdims=True))

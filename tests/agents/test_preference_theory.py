@@ -66,3 +66,9 @@ def test_the_price_at_which_the_budget_is_kept(rng):
     assert best_lambda(reference, reward, cost, 1.0, free + 0.1) == 0
     with pytest.raises(ValueError, match="no price of cost leads to a mean cost of"):
         best_lambda(reference, reward, cost, 1.0, cheapest - 0.1)
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.1, float("nan")])
+def test_a_distance_weight_is_above_0(beta):
+    with pytest.raises(ValueError, match="beta must be above 0"):
+        kl_optimum([0.5, 0.5], [1.0, 0.0], beta)
