@@ -69,6 +69,7 @@ def test_ids_are_left_out_by_a_file(tmp_path):
         ({"turns": ("A,Hi.,0,1,1",)}, "expected at least two turns, got 1"),
         ({"turns": ("A,Hi.,0,1,1", "A,Ho.,1,2,1")}, r"expected two speakers with an id each .* got \['A'\]"),
         ({"turns": ("A,Hi.,0,1,1", "B,Ho.,1,2,1", "C,Hm.,2,3,1")}, r"got \['A', 'B', 'C'\]"),
+        ({"faces": (*FACES, second("nan", "B"))}, "expected a timedelta in seconds, got 'nan'"),
         ({"survey": ("A,7", "A,3")}, "two rows of survey.csv have the user_id 'A'"),
         ({"survey": ("A,7",)}, r"\['A'\] in the survey"),
         ({"survey": ("A,", "B,3")}, "the listener 'A' has no answer to 'overall_affect'"),
@@ -103,3 +104,11 @@ def test_what_is_allowed_on_request(tmp_path):
         next(read_corpus("candor", tmp_path, overlap=-1))
     with pytest.raises(ValueError, match="agent must be 'first', 'second' or 'both'"):
         next(read_corpus("candor", tmp_path, agent="third"))
+
+
+def test_a_conversation_with_several_bad_rows_counts_once(tmp_path):
+    talk(tmp_path / "u1")
+    talk(tmp_path / "u2", turns=(*TURNS, "A,three cells,5", "B,three cells,6"))
+    reading = read_corpus("candor", tmp_path, skip_bad=True)
+    assert [row.dialogue.scenario.hidden["id"] for row in reading] == ["u1"]
+    assert reading.skipped == 1

@@ -73,11 +73,13 @@ def read(
     for number, (key, files) in enumerate(_conversations(source)):
         if key in left_out:
             continue
+        skipped = source.skipped
         try:
             found = _Talk(source, files, key, wanted).sides(number, SIDES[agent])
         except CorpusError:
             raise
         except (KeyError, IndexError, TypeError, ValueError) as error:
+            source.skipped = skipped  # one conversation, however many of its rows are bad
             source.fail(f"{source.path}, conversation {key}: expected {source.expected}; got another: {error}", error)
             continue
         yield from found
@@ -208,7 +210,7 @@ class _Talk:
                 if not any(value in _EMPTY for value in values):
                     numbers = [float(value) for value in values]
                     face = EMOTIONS[numbers.index(max(numbers))]
-                    found[row["user_id"]].append((_seconds(row["timedelta"]), face))
+                    found[row["user_id"]].append((_moment(row["timedelta"]), face))
         for speaker in speakers:
             if speaker not in there:
                 raise ValueError(
@@ -282,6 +284,14 @@ def _score(answers: Mapping[str, Any], column: str) -> float | None:
     if not math.isfinite(number):
         raise ValueError(f"expected a number as the answer to {column!r}, got {text!r:.60}")
     return number
+
+
+def _moment(text: str) -> float:
+    """Return the time of a row in seconds; one that is no number would put all rows out of order."""
+    found = _seconds(text)
+    if not math.isfinite(found):
+        raise ValueError(f"audio_video_features.csv: expected a timedelta in seconds, got {text!r:.60}")
+    return found
 
 
 def _seconds(text: str) -> float:
