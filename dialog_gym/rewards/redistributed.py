@@ -109,10 +109,12 @@ def given_to_turns(episode: EpisodeT, given: Sequence[float | None], keep_sum: s
     """Return ``redistribute(episode, ...)`` where what the turns are said to be worth is known, under ``name``.
 
     Raises:
-        ValueError: There is not one number per agent turn, or an unknown ``keep_sum``.
+        ValueError: There is not one number per agent turn, an unknown ``keep_sum``, or the name is "score".
     """
     if keep_sum not in ("none", "end", "spread"):
         raise ValueError(f"keep_sum must be 'none', 'end' or 'spread', got {keep_sum!r}")
+    if name == "score":
+        raise ValueError("the term 'score' is the score itself; give the reward another name: .named('other')")
     values = [value for value in given if value is not None]
     if not values or len(values) != episode.dialogue.turn:
         raise ValueError(

@@ -133,6 +133,8 @@ def test_recorded_episodes(keep_sum, score, rewards):
     assert row.terms["score"] == (0, 0, 4.0 if score is None else score)
     with pytest.raises(ValueError, match="keep_sum must be 'none', 'end' or 'spread'"):
         redistribute(recorded(score), WORDS, "all")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the term 'score' is the score itself"):
+        redistribute(recorded(score), WORDS.named("score"), keep_sum)
 
 
 # --- rewards by what one types ---------------------------------------------------------------------
