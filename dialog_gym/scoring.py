@@ -33,7 +33,8 @@ class ScoredDialogue:
         number: Its place in the data.
         row: The dialogue.
         rewards: One per agent turn, oldest first; None where there is none.
-        predicted: The score of the whole that a learned reward predicts; None for other rewards.
+        predicted: The score of the whole that a learned reward predicts; None for one that learned from no score, and
+            for other rewards.
     """
 
     number: int
@@ -82,7 +83,8 @@ def scored(reward: str, rows: Iterable[Recorded]) -> Iterator[ScoredDialogue]:
             yield ScoredDialogue(number, row, signal(row))
         else:
             given = [float(value) for value in learned.turns([row.dialogue])[0]]
-            yield ScoredDialogue(number, row, list(given), learned.offset + sum(given))
+            predicted = learned.offset + sum(given) if learned.knows_score else None
+            yield ScoredDialogue(number, row, list(given), predicted)
 
 
 def _learned(reward: str) -> Any:
@@ -121,7 +123,12 @@ def _reward(name: str) -> Reward:
         raise ValueError("the score is that of the dialogue as a whole; score its turns by 'rewards': column:rewards")
     try:
         return find_reward(name, nothing)  # made of no task: the dialogues are recorded
-    except (ValueError, AttributeError) as error:  # the latter: it is made of a task
+    except AttributeError as error:  # it is made of a task
+        raise ValueError(
+            f"the reward {name!r} is made of an environment's task, which recorded dialogues have not; to keep the "
+            "sum write them by --rewarded FOLDER --keep-sum end"
+        ) from error
+    except ValueError as error:
         raise ValueError(f"{error}; of recorded dialogues also 'true' and {FORMS}") from error
 
 

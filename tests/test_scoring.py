@@ -54,6 +54,8 @@ def test_the_truth_and_rewards_by_name(chats):
         assert one.rewards == pytest.approx(one.row.dialogue.state["moves"])
     for one in scored("Repetition", rows):
         assert len(one.rewards) == one.row.dialogue.turn
+    with pytest.raises(ValueError, match=r"'none\?keep_sum=end' is made of an environment's task.*--keep-sum end"):
+        next(scored("none?keep_sum=end", rows))
     with pytest.raises(ValueError, match="the score is that of the dialogue as a whole"):
         list(scored("score", rows))
     with pytest.raises(ValueError, match=r"no reward named 'Repitition'; did you mean 'Repetition'.*'faces:mean'"):

@@ -122,13 +122,14 @@ def read(source: Iterable[Recorded], store: Store, wanted: Wanted) -> Read:
     while chunk := list(islice(stream, _AT_ONCE)):
         found += reader.chunk(number, chunk)
         number += len(chunk)
-    skipped = reader.skipped + int(getattr(source, "skipped", 0))
+    unread = int(getattr(source, "skipped", 0))  # of a corpus
+    skipped, bad = reader.skipped + unread, [*getattr(source, "bad", ()), *reader.bad][:_SHOWN]
     if skipped:
-        log.warning("%d of %d conversations were left out; the first: %s", skipped, number, "; ".join(reader.bad))
+        log.warning("%d of %d conversations were left out; the first: %s", skipped, number + unread, "; ".join(bad))
     if not found:
-        first = f"; the first of {skipped} bad ones: {reader.bad[0]}" if reader.bad else ""
+        first = f"; the first of {skipped} bad ones: {bad[0]}" if bad else ""
         raise DatasetError(f"expected conversations to learn from, got none that can be used{first}")
-    return Read(found, skipped, reader.bad)
+    return Read(found, skipped, bad)
 
 
 class _Reader:

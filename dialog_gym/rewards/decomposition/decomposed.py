@@ -23,12 +23,14 @@ class Decomposed(Reward):
 
     Over a dialogue the rewards and ``offset`` sum to the score that the model predicts. The model reads what was said,
     nothing hidden; whether it reads the partner's answer too was settled in training (``model.reading.answer``).
-    Turns are encoded once.
+    Turns are encoded once. What has learned from a local signal alone (``li``) knows no score: its rewards are in
+    units of that signal, less its mean, and ``knows_score`` is False.
 
     Attributes:
         model: What was learned.
         offset: Predicted score of a dialogue whose rewards are all 0.
         encoder: Who reads.
+        knows_score: Whether the rewards and ``offset`` are in units of a score.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Decomposed(Reward):
 
         Raises:
             CheckpointError: There is no such model.
-            ValueError: Its encoder is not here, or gives vectors of another size.
+            ValueError: Its encoder is not here, or is another one than it has learned with.
         """
         if not 0 < weight < math.inf:
             raise ValueError(f"weight must be a finite number above 0, got {weight}")
@@ -61,6 +63,7 @@ class Decomposed(Reward):
         self.high = self.model.spec.bound * self.model.scale.unit * weight
         self.low = -self.high
         self.offset = self.model.scale.offset * weight
+        self.knows_score = self.model.about.get("method") != "li"
         self.memory: Memory[str, Floats] = Memory(lambda texts: list(self.encoder(texts)), remembered)
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> Floats:
@@ -122,7 +125,7 @@ def encoder_of(model: TurnModel, device: str | None = None) -> Encoder:
     """Return the encoder that ``model`` reads by, with the weights it was tuned to.
 
     Raises:
-        ValueError: It is not here, or gives vectors of another size.
+        ValueError: It is not here, or is another one than the model has learned with.
     """
     reading = model.reading
     encoder = load_encoder(
@@ -136,6 +139,11 @@ def encoder_of(model: TurnModel, device: str | None = None) -> Encoder:
         raise ValueError(
             f"the reward was trained on vectors of {model.size} numbers, encoder {reading.encoder!r} gives "
             f"{encoder.size}; was it replaced since?"
+        )
+    if model.fingerprint and encoder.fingerprint() != model.fingerprint:
+        raise ValueError(
+            f"the encoder {reading.encoder!r} is not the one that the reward was trained with: weights, words or "
+            "settings have changed since; put that one back, or fit the reward again"
         )
     if model.encoder_state is not None and isinstance(encoder, ModelEncoder):
         encoder = encoder.tuned_copy()

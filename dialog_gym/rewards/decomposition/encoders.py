@@ -175,7 +175,8 @@ def _parts(place: int, said: Sequence[Sequence[str]]) -> list[list[str]]:
 class FactsEncoder:
     """What is known in an embedded world, as its author counts it; see the module.
 
-    Small, and free of the question how well a model reads: for checks of methods. It does not read answers.
+    Small, and free of the question how well a model reads: for checks of methods. It does not read answers, and needs
+    dialogues from their beginning (``fit reward`` gives it those, whatever ``utterances`` is).
     """
 
     name = "facts"

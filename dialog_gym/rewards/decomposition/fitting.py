@@ -14,7 +14,7 @@ from torch import Tensor
 from dialog_gym.rewards.decomposition import conversations
 from dialog_gym.rewards.decomposition.cache import EncodingCache, TextFile, default_folder
 from dialog_gym.rewards.decomposition.conversations import Conversation, parted
-from dialog_gym.rewards.decomposition.encoders import ModelEncoder, load_encoder
+from dialog_gym.rewards.decomposition.encoders import ModelEncoder, batches, load_encoder
 from dialog_gym.rewards.decomposition.learner import Learner, objective
 from dialog_gym.rewards.decomposition.losses import draw_turns
 from dialog_gym.rewards.decomposition.metrics import by_class, classes, correlations
@@ -63,7 +63,16 @@ class Fitting:
         mean, spread = self._centre(encoder.size, args.encoder.startswith("bag") or self.tuned is not None)
         with _seeded(args.seed, 0):
             self.learner = Learner(args.head_spec.make(encoder.size), args.link)
-        self.model = TurnModel(self.learner.head, args.head_spec, encoder.size, reading, scale, mean, spread)
+        self.model = TurnModel(
+            self.learner.head,
+            args.head_spec,
+            encoder.size,
+            reading,
+            scale,
+            mean,
+            spread,
+            fingerprint=encoder.fingerprint(),
+        )
         groups = [{"params": list(self.learner.parameters()), "lr": args.learning_rate}]
         if self.tuned is not None:
             groups.append({"params": list(self.tuned.model.parameters()), "lr": args.tune_learning_rate})
@@ -87,6 +96,7 @@ class Fitting:
         self.learner.train()
         with _seeded(args.seed, self.step + 1):
             loss = self._loss(batch, turns, places, mask, bool(self.k))[0].mean()
+        _need_finite(float(loss.detach()), f"the loss of update {self.step + 1}")
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -124,7 +134,9 @@ class Fitting:
         assert self._texts is not None
         once, places = np.unique(rows, return_inverse=True)
         tokens = self.tuned.tokens(self._texts.texts(once.tolist()))
-        states: Tensor = self.tuned.states(tokens).cpu()
+        parts = batches([len(ids) for ids in tokens])  # in evaluations, memory holds one of them at a time
+        states = torch.cat([self.tuned.states([tokens[row] for row in part]).cpu() for part in parts])
+        states = states[torch.tensor([row for part in parts for row in part]).argsort()]
         return states[torch.from_numpy(places.reshape(rows.shape))]
 
     def _centre(self, size: int, plain: bool) -> tuple[Tensor, Tensor]:
@@ -151,6 +163,7 @@ class Fitting:
     def evaluate(self) -> dict[str, float]:
         """Return what the present head is worth on held-out conversations, and note the best."""
         found = self._measured(self.held)
+        _need_finite(found["eval/loss"], f"the loss on held-out conversations after update {self.step}")
         if self._best is None or found["eval/loss"] < self._best[0]:
             self._best = (found["eval/loss"], self.step, self._weights())
         return found
@@ -239,15 +252,24 @@ class Fitting:
         arrays = {f"weights/{name}": tensor.numpy() for name, tensor in self._weights().items()}
         for number, memory in self.optimizer.state_dict()["state"].items():
             arrays |= {f"optimizer/{number}/{name}": value.cpu().numpy().copy() for name, value in memory.items()}
-        data: dict[str, Any] = {"losses": self._losses}
+        data: dict[str, Any] = {"losses": self._losses, "fingerprint": self.model.fingerprint}
         if self._best is not None:
             arrays |= {f"best/{name}": tensor.numpy() for name, tensor in self._best[2].items()}
             data |= {"best_loss": self._best[0], "best_step": self._best[1]}
         return arrays, data
 
     def restore(self, step: int, saved: Any) -> None:
-        """Go on from what ``state`` returned at ``step``."""
+        """Go on from what ``state`` returned at ``step``.
+
+        Raises:
+            ValueError: The encoder is not the one that the run began with.
+        """
         arrays, data = saved
+        if data.get("fingerprint", self.model.fingerprint) != self.model.fingerprint:
+            raise ValueError(
+                f"the encoder {self.args.encoder!r} is not the one that this run began with; put that back, or begin "
+                "in a new run folder"
+            )
         self.step, self._losses = step, list(data["losses"])
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "best": {}}
         for path, array in arrays.items():
@@ -278,6 +300,12 @@ class Fitting:
         for part, module in self._modules().items():
             prefix = f"{part}/"
             module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+
+
+def _need_finite(loss: float, what: str) -> None:
+    """Refuse to go on, and to save a reward, where training has gone astray."""
+    if not np.isfinite(loss):
+        raise ValueError(f"{what} is {loss}: training diverged; give a smaller learning_rate, in a new run folder")
 
 
 def _batch(count: int, size: int, step: int, seed: int) -> list[int]:

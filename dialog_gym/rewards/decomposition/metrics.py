@@ -76,7 +76,7 @@ def classes(local: Floats) -> list[tuple[str, float, float]]:
     return [
         ("low", least, float(first)),
         ("middle", float(np.nextafter(first, most)), float(np.nextafter(second, least))),
-        ("high", float(second), most),
+        ("high", max(float(second), float(np.nextafter(first, most))), most),  # no value is in two classes
     ]
 
 

@@ -172,6 +172,7 @@ class TurnModel:
         spread: What they are divided by then, shape ``(size,)``.
         about: Method, metrics and data, as JSON.
         encoder_state: Weights of the encoder where it was tuned, else None.
+        fingerprint: Of the encoder (before it was tuned), by which another one is known; "": any will do.
     """
 
     head: nn.Module
@@ -183,6 +184,7 @@ class TurnModel:
     spread: Tensor = field(default_factory=lambda: torch.ones(1))
     about: dict[str, Any] = field(default_factory=dict)
     encoder_state: dict[str, Tensor] | None = None
+    fingerprint: str = ""
 
     def rewards(self, encodings: Tensor) -> Tensor:
         """Return rewards in standard units, shape ``(B, T)``, of encodings ``(B, T, size)``; gradients flow."""
@@ -210,6 +212,7 @@ class TurnModel:
             "scale": asdict(self.scale),
             "tuned": self.encoder_state is not None,
             "about": self.about,
+            "fingerprint": self.fingerprint,
         }
         checkpoint.write(folder, KIND, arrays, data)
 
@@ -221,6 +224,11 @@ class TurnModel:
             CheckpointError: There is no such model, it is damaged, or of another version.
         """
         folder = learned_folder(folder)
+        if not (folder / checkpoint.INDEX).exists():
+            raise checkpoint.CheckpointError(
+                f"{folder} holds no learned reward; expected the folder of a finished run of `dialog-gym fit reward` "
+                "(the same command started again goes on with one that was stopped)"
+            )
         arrays, data = checkpoint.read(folder, KIND)
         if data["version"] != VERSION:
             raise checkpoint.CheckpointError(
@@ -240,6 +248,7 @@ class TurnModel:
             tensors["spread"],
             data["about"],
             _below(tensors, "encoder/") if data["tuned"] else None,
+            data.get("fingerprint", ""),
         )
 
 

@@ -13,12 +13,21 @@ Differences from the published code of GELI, beside those that ``losses``, ``tur
 3. Conversations are split by a hash of their name, so both sides of one talk are on one side; the head of the lowest
    held-out loss is kept, measured without dropout over all turns.
 4. A turn without a signal (None) counts for no local loss, where the published code takes it for neutral.
+
+What is read of a turn matters as much as the method. ``utterances=20`` is GELI's, as is to read no ``answer``. With
+few conversations less context is better, and an answer tells what a turn did: from 200 conversations of 40 turns of
+``Chat-v0``, the reward of a bag of words went with the truth at .38 by ``utterances=2, answer=True``, at .25 by 20 and
+the answer, and at .17 without the answer. What came up long ago is not seen then: compare ``truth/pearson``, or
+``eval/global_loss`` where no truth is known, before you choose.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
+import mimetypes
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,9 +86,11 @@ class Args:
     notation: str = ""
     """Environment whose notation is read; the tiny models know no other. auto: that of the first episode."""
     utterances: int = 20
-    """Most utterances that are read, the response included."""
+    """Most utterances that are read, the response included; 20 as in GELI. Few conversations teach more about turns
+    that are read with less before them: try 2."""
     answer: bool = False
-    """Read the partner's answer to the turn too."""
+    """Read the partner's answer to the turn too, on top of utterances. GELI does not; where an answer tells what the
+    turn was worth, it helps much. While a dialogue is played, the reward of a turn comes after the answer."""
     max_tokens: int = 1024
     """Most tokens that are read."""
     tune: bool = False
@@ -123,15 +134,9 @@ class Args:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned."""
+        self._check_numbers()
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        for name in ("steps", "batch", "eval_every", "checkpoint_every", "keep", "min_turns", "utterances"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight (lambda) must be in [0, 1], got {self.weight}")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
         if self.method in LOCAL and not self.local:
             raise ValueError(f"method {self.method!r} needs a local signal: local='affect', 'vader', 'faces', ...")
         if self.k < 0 or (self.k == 1 and self.method in ("rrd-unbiased", "geli")):
@@ -140,7 +145,25 @@ class Args:
             raise ValueError("link='fitted' is for geli: the local signal alone does not settle its own scale")
         if self.method == "rudder" and self.head not in ("auto", "lstm"):
             raise ValueError(f"rudder learns differences of an lstm's predictions, got head={self.head!r}")
+        if self.head == "lstm" and (self.method in ("rrd", "rrd-unbiased") or (self.method == "geli" and self.k)):
+            raise ValueError("an lstm reads every turn and cannot learn from some: take head='mlp', or geli with k=0")
         HeadSpec(dropout=self.dropout, hidden=self.hidden)
+
+    def _check_numbers(self) -> None:
+        for name in ("steps", "batch", "eval_every", "checkpoint_every", "keep", "min_turns", "utterances"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "threads", "weight_decay", "tune_learning_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.score_range is not None and not self.score_range[0] < self.score_range[1]:
+            raise ValueError(f"score_range must be the lowest and the highest score, got {self.score_range}")
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight (lambda) must be in [0, 1], got {self.weight}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
 
     @property
     def head_spec(self) -> HeadSpec:
@@ -149,13 +172,18 @@ class Args:
         return HeadSpec(automatic if self.head == "auto" else self.head, self.hidden, self.dropout)
 
     @property
+    def read_utterances(self) -> int:
+        """Most utterances that are read of a dialogue; facts are counted from its beginning, so they need all."""
+        return sys.maxsize if self.encoder == "facts" else self.utterances
+
+    @property
     def wanted(self) -> Wanted:
         """What is read of the data."""
         return Wanted(
             score="none" if self.method == "li" and self.score_range is None else self.score,
             score_range=self.score_range,
             local=self.local,
-            utterances=self.utterances,
+            utterances=self.read_utterances,
             answer=self.answer,
             min_turns=self.min_turns,
             skip_bad=self.skip_bad,
@@ -219,13 +247,23 @@ def _finish(fitting: Any, run: RunFolder, args: Args) -> TurnModel:
 
 
 def data_files(source: str) -> list[str]:
-    """Return the data set and files whose content a run notes: of a corpus that is a folder, every file."""
+    """Return the data set and files whose content a run notes.
+
+    Of a corpus that is a folder these are all files but recordings and pictures, which no reader reads.
+    """
     if not source:
         raise ValueError("expected the episodes to learn from: a folder, or corpus:NAME:PATH?OPTION=VALUE")
     if not source.startswith(CORPUS):
         return [source]
     path = Path(parse_corpus(source).path)
-    return sorted(str(file) for file in path.rglob("*") if file.is_file()) if path.is_dir() else [str(path)]
+    if not path.is_dir():
+        return [str(path)]
+    return sorted(str(file) for file in path.rglob("*") if file.is_file() and not _is_recording(file))
+
+
+def _is_recording(file: Path) -> bool:
+    kind, _ = mimetypes.guess_type(file.name)
+    return (kind or "").partition("/")[0] in ("audio", "video", "image")
 
 
 def scale_of(train: Sequence[Conversation], args: Args) -> Scale:
@@ -263,7 +301,7 @@ def reading_of(args: Args) -> Reading:
     if notation == "auto":
         first = next(iter(conversations.records(args.episodes, skip_bad=args.skip_bad)))
         notation = first.env.replace("Prefix-v", "-v")
-    return Reading(args.encoder, args.pool, args.max_tokens, notation, args.utterances, args.answer)
+    return Reading(args.encoder, args.pool, args.max_tokens, notation, args.read_utterances, args.answer)
 
 
 def drawn_turns(args: Args, train: Sequence[Conversation]) -> int:

@@ -20,9 +20,10 @@ from dialog_gym.rewards.decomposition.learner import METHODS, Learner, objective
 from dialog_gym.rewards.decomposition.metrics import by_class, classes, correlations, ranks
 from dialog_gym.rewards.decomposition.model import GeliHead, HeadSpec, LstmHead, TurnModel
 from dialog_gym.rewards.decomposition.stacked import Lessons, Pool, Recipe, fit_stacked, predict_stacked
-from dialog_gym.rewards.decomposition.training import scale_of
+from dialog_gym.rewards.decomposition.training import data_files, scale_of
 from dialog_gym.rewards.decomposition.worlds import task_of, true_turns
 from dialog_gym.runs import Interrupted, RunFolder
+from dialog_gym.scoring import scored
 from tests.rewards.decomposition.test_decomposition_turns import Lengths
 
 CHAT, BARGAIN = "dialog_gym/Chat-v0", "dialog_gym/Bargain-v0"
@@ -145,7 +146,79 @@ def test_a_tuned_encoder_moves_and_comes_back(tmp_path):
     assert abs(reward([dialogue]) - frozen([dialogue])).max() > 1e-6
 
 
+def test_training_that_diverges_saves_no_reward(chats, tmp_path):
+    with pytest.raises(ValueError, match=r"diverged; give a smaller learning_rate"):
+        fit_reward(settings(chats, tmp_path, learning_rate=1e9, encoder="bag:8", steps=40))
+    assert not (tmp_path / "run" / "reward").exists()
+
+
+def test_states_of_a_tuned_encoder_are_those_of_their_rows_however_they_are_batched(chats, tmp_path, monkeypatch):
+    from dialog_gym.rewards.decomposition import encoders
+    from dialog_gym.rewards.decomposition.fitting import Fitting
+
+    few = tmp_path / "few"
+    with Episodes.writing(few) as writer:
+        writer.extend(recorded(task_of(CHAT, {}), number) for number in range(6))
+    args = settings(few, tmp_path, encoder="tiny-chat", tune=True)
+    (tmp_path / "run").mkdir()
+    fitting = Fitting(args, tmp_path / "run")
+    rows = np.array([[3, 0, 1], [1, 7, 3]])
+    with torch.no_grad():
+        whole = fitting._encodings(rows)
+        monkeypatch.setattr(encoders, "_BATCH_ROWS", 2)
+        parts = fitting._encodings(rows)
+    fitting.close()
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole[0, 0], whole[1, 2])
+    assert (whole[0, 0] - whole[0, 1]).abs().max() > 1e-3
+
+
 # --- the reward -------------------------------------------------------------------------------------
+
+
+def test_another_encoder_than_the_one_it_has_learned_with_is_refused(learned, monkeypatch):
+    from dialog_gym.rewards.decomposition.encoders import FactsEncoder
+
+    monkeypatch.setattr(FactsEncoder, "fingerprint", lambda self: "f" * 16)
+    with pytest.raises(ValueError, match=r"'facts' is not the one .* fit the reward again"):
+        load_reward(learned)
+
+
+def test_a_run_does_not_go_on_with_another_encoder(chats, tmp_path):
+    from dialog_gym.rewards.decomposition.fitting import Fitting
+
+    (tmp_path / "run").mkdir()
+    fitting = Fitting(settings(chats, tmp_path), tmp_path / "run")
+    fitting.advance()
+    arrays, data = fitting.state()
+    fitting.restore(1, (arrays, data))
+    with pytest.raises(ValueError, match="not the one that this run began with"):
+        fitting.restore(1, (arrays, {**data, "fingerprint": "f" * 16}))
+
+
+def test_a_folder_without_a_reward_says_what_to_do(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match=r"holds no learned reward; expected .* started again"):
+        load_reward(tmp_path)
+
+
+def test_facts_are_those_of_the_whole_dialogue_however_little_is_read(chats, tmp_path):
+    found = {}
+    for utterances in (2, 20):
+        args = settings(chats, tmp_path, steps=20, utterances=utterances, out=str(tmp_path / str(utterances)))
+        found[utterances] = fit_reward(args)
+    encodings = np.random.default_rng(0).standard_normal((3, found[2].size))
+    np.testing.assert_array_equal(found[2].score_turns(encodings), found[20].score_turns(encodings))
+    dialogue = next(iter(Episodes.load(chats))).dialogue
+    one, two = (load_reward(tmp_path / name).turns([dialogue])[0] for name in ("2", "20"))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_reward_that_learned_from_no_score_predicts_none(chats, tmp_path, learned):
+    fit_reward(settings(chats, tmp_path, method="li", steps=20))
+    rows = list(Episodes.load(chats))[:1]
+    (told,) = scored(str(tmp_path / "run"), rows)
+    assert told.predicted is None
+    assert next(scored(str(learned), rows)).predicted is not None
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +373,12 @@ def test_a_signal_that_is_not_there_is_told(chats, tmp_path):
         ({"k": 1}, "at least 2"),
         ({"method": "li", "link": "fitted"}, "own scale"),
         ({"method": "rudder", "head": "mlp"}, "lstm"),
+        ({"method": "rrd", "head": "lstm"}, "every turn"),
+        ({"method": "geli", "head": "lstm", "k": 3}, "every turn"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
+        ({"score_range": (9.0, 1.0)}, "lowest and the highest"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes, message):
@@ -364,6 +443,27 @@ def test_classes_of_a_binary_and_of_a_graded_signal():
     found = by_class(graded, graded, classes(graded))
     assert list(found) == ["low", "middle", "high"]
     assert found["low"] < found["middle"] < found["high"]
+    seldom = np.concatenate([np.zeros(50), np.linspace(0.1, 1, 10)])  # both thirds end at 0
+    assert by_class(seldom, seldom, classes(seldom)) == {"low": 0.0, "high": pytest.approx(0.55)}
+
+
+def test_of_a_corpus_recordings_are_not_hashed(tmp_path):
+    for name in ("talk/survey.csv", "talk/processed/talk.mp3", "talk/face.PNG", "talk/metadata.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = data_files(f"corpus:candor:{tmp_path}")
+    assert found == [str(tmp_path / "talk/metadata.json"), str(tmp_path / "talk/survey.csv")]
+
+
+def test_conversations_that_a_corpus_leaves_out_count_among_all(tmp_path, caplog):
+    class Corpus(list):
+        skipped, bad = 2, ["talk 7: no survey"]
+
+    from dialog_gym.rewards.decomposition.cache import EncodingCache
+
+    found = read(Corpus(broken()[:4]), EncodingCache(tmp_path, Lengths()), Wanted(local="affect", skip_bad=True))
+    assert (found.skipped, found.bad[0]) == (3, "talk 7: no survey")
+    assert "3 of 6 conversations were left out" in caplog.text
 
 
 def test_the_objective_of_geli_has_both_ends_and_its_signal_may_be_on_another_scale():
