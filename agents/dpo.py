@@ -66,9 +66,9 @@ class Training(PreferenceTraining[DPO, Pair]):
 
     kind = "dpo"
 
-    def rows(self, found: Sequence[Context]) -> list[Pair]:
+    def rows(self, found: Sequence[Context], required: bool) -> list[Pair]:
         """Return the pairs that differ by more than the margin."""
-        return pairs(found, margin=self.args.margin, which=self.args.pairs)
+        return pairs(found, margin=self.args.margin, which=self.args.pairs, required=required)
 
     def settings(self, rows: Sequence[Pair]) -> dict[str, Any]:
         """Return TRL's fields of the loss; its "robust" loss is the smoothed one that stays unbiased."""

@@ -64,10 +64,10 @@ class Training(PreferenceTraining[KTO, Labelled]):
 
     kind = "kto"
 
-    def rows(self, found: Sequence[Context]) -> list[Labelled]:
+    def rows(self, found: Sequence[Context], required: bool) -> list[Labelled]:
         """Return the candidates that are clearly on one side of the bar."""
         args = self.args
-        return labelled(found, threshold=args.threshold, margin=args.margin, seed=args.seed)
+        return labelled(found, threshold=args.threshold, margin=args.margin, seed=args.seed, required=required)
 
     def settings(self, rows: Sequence[Labelled]) -> dict[str, Any]:
         """Return TRL's fields of the loss; data of one class are refused here."""

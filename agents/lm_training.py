@@ -106,12 +106,24 @@ def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
 def parted(told: Sequence[Told], share: float, seed: int) -> tuple[list[Told], list[Told]]:
     """Return dialogues to learn from and those held out; what shares a context is on one side.
 
-    At least one context is held out if ``share`` is above 0 and there are two.
+    Candidates share one where they are of one ranking, or of rankings with the same prompt. At least one context is
+    held out if ``share`` is above 0 and there are two.
     """
-    groups = sorted({one.group for one in told})
+    of = _contexts(told)
+    groups = sorted(set(of.values()))
     count = min(max(round(share * len(groups)), 1), len(groups) - 1) if share and groups else 0
     out = set(np.random.default_rng([seed, 1]).permutation(groups)[:count].tolist())
-    return [one for one in told if one.group not in out], [one for one in told if one.group in out]
+    return [one for one in told if of[one.group] not in out], [one for one in told if of[one.group] in out]
+
+
+def _contexts(told: Sequence[Told]) -> dict[int, int]:
+    """Return for each group the first that has the same context; without rankings that is itself."""
+    first: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for one in told:
+        if one.group not in found:
+            found[one.group] = first.setdefault(json.dumps(one.prompts), one.group) if one.ranked else one.group
+    return found
 
 
 def batch_rows(count: int, batch: int, step: int, seed: int) -> list[int]:

@@ -109,6 +109,8 @@ def read_rankings(
 ) -> list[Told]:
     """Return every candidate of the rankings in ``data`` as ``lm`` is put it, with its number as reward.
 
+    White space around what a candidate says is no part of it.
+
     Args:
         data: As in ``lm_data.read_data``; all of it rankings.
         lm: The model that is to learn.
@@ -153,7 +155,8 @@ def _by_context(data: Iterable[str], reading: Wordings, metric: str) -> Iterator
             origin = f"row {number} of {source}"
             ranking = _by(row, metric, origin)
             played = bool(ranking.meta.get("env"))  # in an environment silence is an answer like others
-            yield [replace(one, played=played) for one in told_ranking(ranking, reading, origin, group)]
+            told = told_ranking(ranking, reading, origin, group)
+            yield [replace(one, played=played, replies=(one.replies[0].strip(),)) for one in told]
             group += 1
 
 
@@ -181,11 +184,11 @@ def contexts(
 # --- what is learned from -----------------------------------------------------------------------
 
 
-def pairs(found: Sequence[Context], *, margin: float = 0.0, which: Which = "all") -> list[Pair]:
+def pairs(found: Sequence[Context], *, margin: float = 0.0, which: Which = "all", required: bool = True) -> list[Pair]:
     """Return pairs of answers whose values differ by more than ``margin``.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: There is none, and one is ``required``.
     """
     chosen = []
     for one in found:
@@ -194,7 +197,7 @@ def pairs(found: Sequence[Context], *, margin: float = 0.0, which: Which = "all"
         for i, j in every if which == "all" else [(best[0], best[-1])]:
             if one.values[i] - one.values[j] > margin:
                 chosen.append(Pair(one.prompt, one.answers[i], one.answers[j]))
-    if found and not chosen:
+    if required and found and not chosen:
         lone = sum(len(one.answers) < 2 for one in found)
         raise DatasetError(
             f"no pair to learn from: in none of {len(found)} contexts do two different answers differ by more than "
@@ -205,7 +208,12 @@ def pairs(found: Sequence[Context], *, margin: float = 0.0, which: Which = "all"
 
 
 def labelled(
-    found: Sequence[Context], *, threshold: float | None = None, margin: float = 0.0, seed: int = 0
+    found: Sequence[Context],
+    *,
+    threshold: float | None = None,
+    margin: float = 0.0,
+    seed: int = 0,
+    required: bool = True,
 ) -> list[Labelled]:
     """Return answers as desirable or not, in random order.
 
@@ -214,7 +222,7 @@ def labelled(
     The answer of another context that each row holds is that of the nearest row before it, in a circle.
 
     Raises:
-        DatasetError: No answer is clearly on a side.
+        DatasetError: No answer is clearly on a side, and one is ``required``.
     """
     chosen = []
     for one in found:
@@ -223,14 +231,14 @@ def labelled(
             above = value > bar + margin if threshold is None else value >= bar + margin
             if above or value < bar - margin:
                 chosen.append((one, answer, above))
-    if found and not chosen:
+    if required and found and not chosen:
         raise DatasetError(
             f"no answer to learn from: in none of {len(found)} contexts is one further than {margin:g} from "
             f"{'the mean' if threshold is None else 'the threshold'}; take other data, another metric or a threshold"
         )
     order = np.random.default_rng([seed, 3]).permutation(len(chosen)).tolist()
     rows = [chosen[place] for place in order]
-    others = _others([one.group for one, _, _ in rows])
+    others = _others([one.prompt.tobytes() for one, _, _ in rows])
     return [
         Labelled(one.prompt, answer, rows[other][1], label)
         for (one, answer, label), other in zip(rows, others, strict=True)
@@ -258,19 +266,19 @@ def class_weights(rows: Sequence[Labelled]) -> tuple[float, float]:
     return max(bad / good, 1.0), max(good / bad, 1.0)
 
 
-def _others(groups: Sequence[int]) -> list[int]:
-    """Return for each place the nearest before it, in a circle, that is of another group; the one before if none is.
+def _others(prompts: Sequence[bytes]) -> list[int]:
+    """Return for each place the nearest before it, in a circle, with another prompt; the last if none has.
 
-    >>> _others([1, 1, 2, 3])
+    >>> _others([b"1", b"1", b"2", b"3"])
     [3, 3, 1, 2]
-    >>> _others([5, 5, 5])
+    >>> _others([b"5", b"5", b"5"])
     [2, 2, 2]
     """
-    count = len(groups)
-    last = next((place for place in reversed(range(count)) if groups[place] != groups[0]), count - 1)
+    count = len(prompts)
+    last = next((place for place in reversed(range(count)) if prompts[place] != prompts[0]), count - 1)
     found = []
-    for place, group in enumerate(groups):
-        if place and groups[place - 1] != group:
+    for place, prompt in enumerate(prompts):
+        if place and prompts[place - 1] != prompt:
             last = place - 1
         found.append(last)
     return found

@@ -2,7 +2,7 @@
 
 The contract for algorithms, each of which subclasses ``PreferenceTraining``:
 
-- ``rows(train, held_out)``: what is learned from, as ``preference_data.Pair`` or ``Labelled`` values.
+- ``rows(found, required)``: what is learned from, as ``preference_data.Pair`` or ``Labelled`` values.
 - ``settings(rows)``: fields of TRL's configuration (loss, beta, weights); ``kind`` says which trainer it is.
 
 The loss is TRL's own (``dialog_gym.agents.trl_trainers``), the mean over the rows of an update. The reference is the
@@ -146,8 +146,8 @@ class PreferenceTraining(ABC, Generic[PolicyT, RowT]):
     # --- what an algorithm says -----------------------------------------------------------------------
 
     @abstractmethod
-    def rows(self, found: Sequence[Context]) -> list[RowT]:
-        """Return what is learned from in these contexts."""
+    def rows(self, found: Sequence[Context], required: bool) -> list[RowT]:
+        """Return what is learned from in these contexts; where that is nothing and ``required``, refuse the data."""
 
     @abstractmethod
     def settings(self, rows: Sequence[RowT]) -> dict[str, Any]:
@@ -159,13 +159,15 @@ class PreferenceTraining(ABC, Generic[PolicyT, RowT]):
         args, lm = self.args, self.agent.lm
         task = self.agent.task if args.env else None
         told = read_rankings(args.data, lm, task, metric=args.metric, limit=args.limit)
-        found = [self._rows_of(part) for part in parted(told, args.held_out, args.seed)]
-        if not found[0]:
+        train, held_out = parted(told, args.held_out, args.seed)
+        rows = self._rows_of(train, True)
+        if not rows:
             raise DatasetError(f"{', '.join(args.data)}: there is nothing to learn from, got {len(told)} candidates")
-        return found[0], found[1]
+        return rows, self._rows_of(held_out, False)
 
-    def _rows_of(self, told: Sequence[Told]) -> list[RowT]:
-        return self.rows(contexts(told, self.agent.lm, max_tokens=self.args.max_tokens, empty=self.args.empty))
+    def _rows_of(self, told: Sequence[Told], required: bool) -> list[RowT]:
+        args = self.args
+        return self.rows(contexts(told, self.agent.lm, max_tokens=args.max_tokens, empty=args.empty), required)
 
     def _ask_reference(self, used: Sequence[int]) -> None:
         """Note what the reference makes of the rows that will be learned from, and of those held out."""

@@ -158,6 +158,15 @@ def test_contexts_are_held_out_whole():
     assert parted(every, 0.0, seed=0) == (every, [])
 
 
+def test_rankings_of_one_prompt_are_held_out_together():
+    prompts = [({"role": "user", "content": str(number % 5)},) for number in range(50)]
+    every = [Told((prompt,), ("a",), (0.0,), group=n, ranked=True) for n, prompt in enumerate(prompts)]
+    for seed in range(5):
+        train, out = parted(every, 0.4, seed)
+        assert len(out) == 20
+        assert not {str(one.prompts) for one in out} & {str(one.prompts) for one in train}
+
+
 # --- the run ---------------------------------------------------------------------------------
 
 

@@ -117,7 +117,9 @@ def test_labels_by_a_threshold_and_by_the_mean_of_the_context():
 
 
 def test_the_partner_is_an_answer_to_another_context():
-    every = [Context(ids(1), tuple(ids(10 * group + k) for k in range(4)), (0, 1, 2, 3), group) for group in range(5)]
+    every = [
+        Context(ids(group), tuple(ids(10 * group + k) for k in range(4)), (0, 1, 2, 3), group) for group in range(5)
+    ]
     rows = labelled(every, seed=3)
     assert all(row.other.item() // 10 != row.answer.item() // 10 for row in rows)
     assert len({row.other.item() for row in rows}) > 8
@@ -174,8 +176,7 @@ def test_held_out_contexts_need_have_nothing_to_learn(module, cls, args, tmp_pat
 def test_white_space_around_an_answer_is_no_difference(spec, tmp_path):
     with Rankings.writing(tmp_path / "r") as writer:
         writer.add(Ranking(chat("from n1 ."), ("n1", " n1 ", "n2\n", "n2"), (0.5, 1.0, 0.2, 0.3)))
-    model, tokenizer = load_model(spec, "float32", "cpu")
-    lm = TransformersLM(model, tokenizer)
+    lm = TransformersLM(*load_model(spec, "float32", "cpu"), "walker")
     (found,) = contexts(read_rankings([str(tmp_path / "r")], lm), lm)
     assert found.values == (0.5, 0.2)  # the first of each
 
