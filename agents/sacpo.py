@@ -52,10 +52,12 @@ ALGORITHMS = ("dpo", "kto")
 
 @dataclass(frozen=True)
 class Args(StageArgs):
-    """Settings of ``sacpo``; those of training hold for all stages, and what is not given is the algorithm's own."""
+    """Settings of ``sacpo``; those of training hold for all stages."""
 
     out: str = "runs/sacpo"
     """Folder of all chains of stages. The same command started again goes on there, another adds to it."""
+    lr: float = 0.0
+    """AdamW's learning rate; 0: that of each stage's algorithm."""
     stages: tuple[str, ...] = ("dpo:score:0.1", "dpo:-cost:0.1")
     """ALGORITHM:METRIC:BETA[,BETA...][?SETTING=VALUE&...], in their order; sample=EPISODES learns on-policy."""
     sample_k: int = 8
@@ -162,22 +164,13 @@ def stage_args(args: Args, chain: Chain, start: str) -> Any:
     """
     stage = chain[-1]
     cls = agent_spec(stage.algorithm).args
-    mine = {one.name for one in fields(cls)}
-    given = {name: value for name, value in _given(args).items() if name in mine}
+    shared = {one.name for one in fields(StageArgs)} - (set() if args.lr else {"lr"})
+    given = {name: getattr(args, name) for name in shared}
     own = {name: _converted(cls, stage.algorithm, name, text) for name, text in stage.options}
     if stage.sample:
         own["data"] = (str(_sampled(args, chain)),)
     place = {"lm": start, "out": str(folder_of(args.out, chain)), "metric": stage.metric, "beta": stage.beta}
     return cls(**{**given, **own, **place})
-
-
-def _given(args: Args) -> dict[str, Any]:
-    """Return the settings that are not those of nobody, so that each algorithm has its own otherwise."""
-    return {one.name: getattr(args, one.name) for one in fields(args) if getattr(args, one.name) != _default(one)}
-
-
-def _default(one: Any) -> Any:
-    return one.default_factory() if callable(one.default_factory) else one.default
 
 
 def _converted(cls: type[Any], algorithm: str, name: str, text: str) -> Any:
@@ -278,8 +271,15 @@ def _sample(args: Args, chain: Chain, start: str) -> None:
         plays=args.sample_plays,
         lm=start,
     )
-    seed = args.sample_seed + (len(chain) - 1) * stage.sample
-    collect_rankings(options, stage.sample, _sampled(args, chain), seed=seed, rows=args.rows, progress=args.progress)
+    seed = args.sample_seed + (len(chain) - 1) * max(one.sample for one in chain)  # behind those of stages before
+    folder = _sampled(args, chain)
+    asked = {**asdict(options), "seed": seed}
+    if (old := checkpoint.claim(folder.with_name(f"{folder.name}.json"), asked)) is not None:
+        raise ValueError(
+            f"{folder} was sampled with {old}, and now {asked} is asked for: choose another out, or remove the folder "
+            "and the file beside it"
+        )
+    collect_rankings(options, stage.sample, folder, seed=seed, rows=args.rows, progress=args.progress)
 
 
 def _spec_of(folder: Path, start: str, adapted: bool) -> str:

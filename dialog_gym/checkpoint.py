@@ -127,6 +127,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def claim(path: Path, config: Mapping[str, Any]) -> Any:
+    """Note in ``path`` what a folder beside it is made by.
+
+    Args:
+        path: A JSON file.
+        config: All that the content depends on, as JSON values.
+
+    Returns:
+        None, or what was noted there before if that is something else; then it stays.
+    """
+    plain = json.loads(json.dumps(config))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plain)
+        return None
+    old = json.loads(path.read_text(encoding="utf-8"))
+    return None if old == plain else old
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` so that the file is either the old or the new one, whatever happens."""
     partial = path.with_name(f"{_PARTIAL}{path.name}")

@@ -44,6 +44,8 @@ Parts = Sequence[tuple[Path, float]]
 """Folders of one kind, with weights that sum to 1."""
 
 _MODEL, _SUMS = "model", "checksums.json"  # of a policy, see dialog_gym.agents.lm_policy
+_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf"}
+"""Endings of files that hold a source's own weights (or its optimiser), which are not those of the merged model."""
 
 
 def merge(out: str | Path, parts: Mapping[str | Path, float]) -> Path:
@@ -79,16 +81,20 @@ def merge_grid(out: str | Path, first: str | Path, second: str | Path, grid: Ite
     """Write ``(1 - q) first + q second`` for each q of ``grid`` to ``out/q-Q``; what is there already is left alone.
 
     Raises:
-        MergeError: As ``merge``, or a q is not in [0, 1], or both are one folder.
+        MergeError: As ``merge``, or a q is not in [0, 1], or both are one folder, or ``out`` holds merges of others.
     """
     places = {q: Path(out) / f"q-{q:g}" for q in grid}
     if wrong := [q for q in places if not 0 <= q <= 1]:
         raise MergeError(f"q must be in [0, 1], got {wrong[0]}")
     if Path(first) == Path(second):
         raise MergeError(f"a grid needs two models, got {first} twice")
-    for q, place in places.items():
-        if not place.exists():
-            merge(place, {first: 1 - q, second: q})
+    note, sources = Path(out) / "grid.json", [str(Path(folder).resolve()) for folder in (first, second)]
+    if note.exists() and (others := json.loads(note.read_text(encoding="utf-8"))) != sources:
+        raise MergeError(f"{out} holds merges of {others}, and now {sources} are to be merged: choose a new folder")
+    for q in sorted(places, key=lambda q: q in (0, 1)):  # an end is copied after what does not fit was refused
+        if not places[q].exists():
+            merge(places[q], {first: 1 - q, second: q})
+            checkpoint.write_json(note, sources)
     return places
 
 
@@ -153,7 +159,7 @@ def _merge_models(out: Path, parts: Parts) -> None:
         dtypes = {name: widest(sources, name) for name in sources[0].names}
         out.mkdir(parents=True)
         for path in sorted(parts[0][0].iterdir()):
-            if path.is_file() and path.suffix != ".safetensors" and path.name != _SUMS:
+            if path.is_file() and path.suffix not in _OTHER_WEIGHTS and path.name != _SUMS:
                 shutil.copy2(path, out / path.name)
         for file, names in sources[0].files.items():
             shapes = {name: sources[0].shape(name) for name in names}

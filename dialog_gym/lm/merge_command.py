@@ -73,7 +73,14 @@ def choose_run(
     """
     if not runs:
         raise ValueError("expected runs to choose between, got none; for instance dialog-gym choose runs/A runs/B")
-    table = [_played(run, env, parse_settings(settings), (episodes, seed, rows)) for run in runs]
+    places = [_place_of(run, env, parse_settings(settings)) for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if place != places[0]:
+            raise ValueError(
+                f"runs of one environment can be compared, got {runs[0]} ({_shown(places[0])}) and {run} "
+                f"({_shown(place)}): name one with --env and --settings"
+            )
+    table = [_played(run, place, (episodes, seed, rows)) for run, place in zip(runs, places, strict=True)]
     limit = table[0].pop("budget") if budget is None else budget
     if limit is None:
         raise ValueError("the environment has no budget of its own; give one with --budget")
@@ -102,21 +109,31 @@ def _part(source: str) -> tuple[str, float | None]:
         raise ValueError(f"a source is FOLDER or FOLDER=WEIGHT with a number, got {source!r}") from None
 
 
-def _played(run: str, env: str | None, settings: dict[str, Any], trial: tuple[int, int, int]) -> dict[str, Any]:
+def _place_of(run: str, env: str | None, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the environment that a run is played in, and its arguments."""
+    from dialog_gym.agent import load_agent
+
+    told, saved = told_by_run(Path(run)), getattr(load_agent(run), "args", None)
+    name = env or told.get("env") or getattr(saved, "env", "")
+    if not name:
+        raise ValueError(f"where should {run!r} be played? Add --env, for instance --env Advice-v0")
+    return env_name(name), {**told.get("env_kwargs", getattr(saved, "env_kwargs", {})), **settings}
+
+
+def _shown(place: tuple[str, dict[str, Any]]) -> str:
+    return " ".join([place[0], *(f"{name}={value}" for name, value in place[1].items())])
+
+
+def _played(run: str, place: tuple[str, dict[str, Any]], trial: tuple[int, int, int]) -> dict[str, Any]:
     """Return what a run earns and costs."""
     from dialog_gym import baselines
     from dialog_gym.agent import load_agent
     from dialog_gym.rollout import evaluate
 
-    agent, told = load_agent(run), told_by_run(Path(run))
-    saved = getattr(agent, "args", None)
-    name = env or told.get("env") or getattr(saved, "env", "")
-    if not name:
-        raise ValueError(f"where should {run!r} be played? Add --env, for instance --env Advice-v0")
-    kwargs = {**told.get("env_kwargs", getattr(saved, "env_kwargs", {})), **settings}
+    name, kwargs = place
     episodes, seed, rows = trial
-    found = evaluate(agent, env_name(name), episodes=episodes, seed=seed, rows=rows, env_kwargs=kwargs)
-    budget = baselines.text_rows(baselines.Trial(env_name(name), kwargs, rows, rows=rows).venv).task.budget
+    found = evaluate(load_agent(run), name, episodes=episodes, seed=seed, rows=rows, env_kwargs=kwargs)
+    budget = baselines.text_rows(baselines.Trial(name, kwargs, rows, rows=rows).venv).task.budget
     return {"run": run, "reward": float(found.mean), "cost": float(found.cost), "budget": budget}
 
 

@@ -8,7 +8,6 @@ again, and answers of another player of the same name are refused.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -267,13 +266,8 @@ def slug(name: str) -> str:
 
 def _claim(path: Path, config: Mapping[str, Any]) -> None:
     """Note whose answers lie in a folder, or refuse another's."""
-    plain = json.loads(json.dumps(config))
-    if path.exists():
-        if (old := json.loads(path.read_text(encoding="utf-8"))) != plain:
-            raise TournamentError(
-                f"{path.with_suffix('')} holds answers of {old}, and now {plain} is asked for: give the player "
-                "another name, or remove the folder and the file beside it"
-            )
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(path, plain)
+    if (old := checkpoint.claim(path, config)) is not None:
+        raise TournamentError(
+            f"{path.with_suffix('')} holds answers of {old}, and now {dict(config)} is asked for: give the player "
+            "another name, or remove the folder and the file beside it"
+        )

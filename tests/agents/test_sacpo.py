@@ -90,6 +90,8 @@ def test_the_settings_of_a_stage():
     assert stage_args(plain, (Stage("kto", "score", 0.1),), "s").lr == 1e-3
     assert stage_args(plain, (Stage("dpo", "score", 0.1),), "s").lr == 5e-4
     assert stage_args(replace(plain, lr=7.0), (Stage("dpo", "score", 0.1),), "s").lr == 7.0
+    given = {"lr": 1e-3, "epochs": 1.0}  # what is the default of others is given too
+    assert stage_args(replace(plain, **given), (Stage("dpo", "score", 0.1),), "s").lr == 1e-3
     with pytest.raises(KeyError, match="pairs"):
         stage_args(plain, (Stage("dpo", "score", 0.1, 0, (("pair", "best"),)),), "s")
     with pytest.raises(ValueError, match="margin of a stage must be of type float, got 'x'"):
@@ -158,13 +160,18 @@ def test_a_stage_can_sample_its_rankings_from_the_one_before(args, tmp_path):
     out, env = tmp_path / "on", "dialog_gym/Advice-v0"
     stages = ("dpo:score:0.1?sample=6", "kto:score:0.1?sample=6")
     told = replace(args, env=env, lm="tiny-advice", data=(), max_tokens=32, stages=stages, sample_k=3, out=str(out))
-    sacpo.train(replace(told, epochs=0.0, steps=1, held_out=0.0))
+    told = replace(told, epochs=0.0, steps=1, held_out=0.0)
+    sacpo.train(told)
     first, second = (list(Rankings.load(out / "sampled" / name)) for name in ("start-6", "dpo_score_0.1_on6-6"))
     assert first[0].meta["lm"] == "tiny-advice"
     assert str(second[0].meta["lm"]).endswith("stages/dpo_score_0.1_on6/agent/model")
     assert {row.meta["seed"] for row in first}.isdisjoint(row.meta["seed"] for row in second)
     config = json.loads((out / "stages/dpo_score_0.1_on6+kto_score_0.1_on6/config.json").read_text())
     assert list(config["data"]) == [str(out / "sampled" / "dpo_score_0.1_on6-6")]
+    other = replace(told, sample_k=2, stages=("dpo:score:0.2?sample=6",))
+    with pytest.raises(ValueError, match=r"start-6 was sampled with .*'k': 3.* choose another out"):
+        sacpo.train(other)
+    assert len(Rankings.load(out / "sampled" / "start-6")) == len(first)
 
 
 def test_bad_stages_are_refused_before_anything_is_trained(args, tmp_path, monkeypatch):

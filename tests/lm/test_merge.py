@@ -59,7 +59,7 @@ def test_the_ends_are_the_models_bit_for_bit(two, tmp_path):
     found = merge_grid(tmp_path / "grid", *two, [0.0, 0.25, 1.0])
     assert contents(found[0.0]) == contents(two[0])
     assert contents(found[1.0]) == contents(two[1])
-    assert {path.name for path in (tmp_path / "grid").iterdir()} == {"q-0", "q-0.25", "q-1"}
+    assert {path.name for path in (tmp_path / "grid").iterdir()} == {"q-0", "q-0.25", "q-1", "grid.json"}
 
 
 def test_the_mean_by_hand_and_weights_are_normalised(two, tmp_path):
@@ -149,6 +149,19 @@ def test_what_cannot_be_merged_is_refused_and_nothing_written(two, tmp_path):
         merge_grid(tmp_path / "grid", a, b, [1.5])
     with pytest.raises(MergeError, match="a grid needs two models"):
         merge_grid(tmp_path / "grid", a, a, [0.5])
+    with pytest.raises(MergeError, match="has the shape"):
+        merge_grid(tmp_path / "grid", a, wide, [0.0, 0.5])
+    assert not list((tmp_path / "grid").glob("*"))  # not even the end, which is a copy
+
+
+def test_a_grid_is_of_two_models(two, tmp_path):
+    (two[0] / "optimizer.pt").write_bytes(b"its own")
+    found = merge_grid(tmp_path / "grid", *two, [0.5])
+    assert not (found[0.5] / "optimizer.pt").exists()
+    (two[0] / "optimizer.pt").unlink()
+    assert set(merge_grid(tmp_path / "grid", *two, [0.5, 1.0])) == {0.5, 1.0}
+    with pytest.raises(MergeError, match=r"grid holds merges of .*a.*b.* now .*b.*a.* choose a new folder"):
+        merge_grid(tmp_path / "grid", *reversed(two), [0.25])
 
 
 # --- adapters -----------------------------------------------------------------------------------
@@ -321,3 +334,9 @@ def test_the_commands(two, tmp_path, capsys, monkeypatch):
     assert found["chosen"]["name"] == "b"
     run(["choose", "a", "b", "--env", "Advice-v0", "--budget", "1", "--json"])
     assert json.loads(capsys.readouterr().out)["chosen"]["name"] == "a"
+    envs = {"a": "dialog_gym/Advice-v0", "b": "dialog_gym/Chat-v0"}
+    monkeypatch.setattr(
+        "dialog_gym.agent.load_agent", lambda run: SimpleNamespace(args=SimpleNamespace(env=envs[run], env_kwargs={}))
+    )
+    with pytest.raises(ValueError, match=r"got a \(dialog_gym/Advice-v0\) and b \(dialog_gym/Chat-v0\): name one"):
+        run(["choose", "a", "b"])
