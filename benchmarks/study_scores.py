@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dialog_gym.benchmarks.study_data import Context
+from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.base import LanguageModel
 from dialog_gym.rewards.bert_score import BertClick, BertScore, BertScorer
 from dialog_gym.rewards.perplexity import Perplexity
@@ -21,6 +22,7 @@ Doubles = npt.NDArray[np.float64]
 
 LEXICAL: Mapping[str, type[TextMetric]] = {"bleu": Bleu, "chrf": Chrf, "meteor": Meteor, "overlap": WordOverlap}
 METRICS = ("bertscore", "click", *LEXICAL, "perplexity")
+_TOGETHER = 32  # dialogues whose perplexity is measured in one pass
 LOWER = frozenset({"perplexity"})
 """Metrics of which less is better."""
 
@@ -72,12 +74,21 @@ class Judge:
         metric = self.metrics[name]
         pairs = [(one, text) for one, some in zip(contexts, texts, strict=True) for text in some]
         if isinstance(metric, Perplexity):
-            dialogues = [one.dialogue.said(one.dialogue.roles[0], text) for one, text in pairs]
-            numbers: list[float] = metric(dialogues).tolist()
+            numbers = _surprise(metric, [one.dialogue.said(one.dialogue.roles[0], text) for one, text in pairs])
         else:
             numbers = metric.measured([text for _, text in pairs], [(one.reference,) for one, _ in pairs]).tolist()
         rest = iter(numbers)
         return [[next(rest) for _ in some] for some in texts]
+
+
+def _surprise(metric: Perplexity, dialogues: Sequence[Dialogue]) -> list[float]:
+    """Return the perplexity of each newest turn; dialogues of like length are read together, without much padding."""
+    order = sorted(range(len(dialogues)), key=lambda place: sum(len(turn.text) for turn in dialogues[place].turns))
+    found = [0.0] * len(dialogues)
+    for places in (order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)):
+        for place, number in zip(places, metric([dialogues[place] for place in places]).tolist(), strict=True):
+            found[place] = number
+    return found
 
 
 def baseline_of(references: Sequence[str], encoder: str, seed: int) -> list[float]:

@@ -449,6 +449,15 @@ def test_settings_that_cannot_be_run_are_refused(tmp_path, corpus, wrong, messag
 SCORES = arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1, 1))
 
 
+def test_perplexity_does_not_depend_on_what_is_read_beside(done, tiny_lm):
+    _, heldout = Study(done[0]).contexts()
+    texts = [["it is in the centre .", "no"], ["", "yes please"], ["where is it ?"], ["a place for you " * 4]]
+    together = Judge(("perplexity",), tiny_lm).measure("perplexity", heldout * 10, texts * 10)
+    for one, some, numbers in zip(heldout, texts, together[:4], strict=True):
+        alone = [Judge(("perplexity",), tiny_lm).measure("perplexity", [one], [[text]])[0][0] for text in some]
+        assert numbers == pytest.approx(alone, abs=1e-3)
+
+
 @given(SCORES, st.booleans())
 def test_more_responses_never_make_the_best_worse(values, lower):
     best = best_of(values, lower)
