@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -56,6 +58,15 @@ def test_candidates_stand_beside_raw_generation(data):
     for by in ("beam", "sample"):
         assert lines[f"candidates by {by}: ratio"].aim == ">= 0.85"
         assert lines[f"candidates by {by}: ours"].cpu > 0
+
+
+def test_memory_is_that_of_a_process_and_not_of_whom_it_was_started_by():
+    code = "import torch; from dialog_gym.benchmarks.lm_training import most_memory as most; before = most()"
+    code += "; held = torch.ones(50_000_000); print(most() - before)"
+    held = torch.ones(100_000_000)  # 400 MB here, 200 MB there
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    assert float(done.stdout) == pytest.approx(200e6, rel=0.2)
+    assert len(held) == 100_000_000
 
 
 def test_the_memory_of_a_contestant_is_told(capsys):
