@@ -127,9 +127,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path, walks):
     with pytest.raises(KeyboardInterrupt):
         made.train(args, evaluate=stopped)
     walker(folder, width=32, layers=1)
-    with pytest.raises(
-        ValueError, match=r"the checkpoint is of another model: its .* is \(\d+, 16\), that of"
-    ):
+    with pytest.raises(ValueError, match=r"the checkpoint is of another model: its .* is \(\d+, 16\), that of"):
         made.train(args)
 
 

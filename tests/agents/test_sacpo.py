@@ -90,7 +90,7 @@ def test_the_settings_of_a_stage():
     assert stage_args(plain, (Stage("kto", "score", 0.1),), "s").lr == 1e-3
     assert stage_args(plain, (Stage("dpo", "score", 0.1),), "s").lr == 5e-4
     assert stage_args(replace(plain, lr=7.0), (Stage("dpo", "score", 0.1),), "s").lr == 7.0
-    given = {"lr": 1e-3, "epochs": 1.0}  # what is the default of others is given too
+    given: Any = {"lr": 1e-3, "epochs": 1.0}  # what is the default of others is given too
     assert stage_args(replace(plain, **given), (Stage("dpo", "score", 0.1),), "s").lr == 1e-3
     with pytest.raises(KeyError, match="pairs"):
         stage_args(plain, (Stage("dpo", "score", 0.1, 0, (("pair", "best"),)),), "s")

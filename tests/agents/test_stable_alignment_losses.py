@@ -1,6 +1,7 @@
 """The margin loss, worked out by hand: all orders of three rated candidates, both aggregations, batches, gradients."""
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from dialog_gym.agents.stable_alignment_losses import best_rated, margin_loss, margins, mean_loss
 
 LOSS = {3: 1.0, 7: 2.0, 5: 3.0}  # cross-entropy of the candidate with this rating
-SCALE = {"scale": 7.0, "margin": 10.0}
+SCALE: Any = {"scale": 7.0, "margin": 10.0}
 
 # Of ratings 3, 5, 7 on a scale of 7 with margin 10: (7 - 3) / 7 * 10 = 40/7, (7 - 5) / 7 * 10 = 20/7.
 # d of the candidate rated 3: 2 - 1 + 40/7 = 47/7; rated 5: 2 - 3 + 20/7 = 13/7. Mean 30/7, largest 47/7.

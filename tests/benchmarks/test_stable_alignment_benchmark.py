@@ -10,7 +10,7 @@ import pytest
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import stable_alignment as bench
 from dialog_gym.benchmarks.stable_alignment_data import alignment, make_data, make_society, misaligned, observed
-from dialog_gym.benchmarks.stable_alignment_table import markdown, table_of
+from dialog_gym.benchmarks.stable_alignment_table import CONTEXTS, markdown, table_of
 from dialog_gym.data.rankings import Rankings
 from dialog_gym.dialogue import Draws
 from dialog_gym.env import begin
@@ -119,7 +119,7 @@ def test_the_table_is_finished_by_the_same_command(settings, capsys):
     made = json.loads(before)
     assert made["config"]["data"] == Rankings.load(settings.out / "data").content_hash
     assert made["result"]["seeds"][0] == HELD_OUT
-    oracle = [json.loads((settings.out / "cells" / f"oracle-{c}-1.json").read_text()) for c in bench.CONTEXTS]
+    oracle = [json.loads((settings.out / "cells" / f"oracle-{c}-1.json").read_text()) for c in CONTEXTS]
     assert oracle[0]["result"]["returns"] == oracle[1]["result"]["returns"]
     with pytest.raises(ValueError, match="is asked for; choose another folder"):
         bench.run_all(replace(settings, questions=17))
@@ -127,8 +127,7 @@ def test_the_table_is_finished_by_the_same_command(settings, capsys):
 
 def test_the_same_questions_are_asked_led_astray_or_not(settings):
     plain, astray = (
-        json.loads((settings.out / "cells" / f"lm-{context}-1.json").read_text())["result"]
-        for context in bench.CONTEXTS
+        json.loads((settings.out / "cells" / f"lm-{context}-1.json").read_text())["result"] for context in CONTEXTS
     )
     assert plain["seeds"] == astray["seeds"]
     assert len(plain["aligned"]) == len(astray["aligned"]) == 6

@@ -2,6 +2,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from dialog_gym.agents.dt import DT
 from dialog_gym.agents.lm_data import read_data
 from dialog_gym.agents.lm_tokens import token_rows
 from dialog_gym.benchmarks import study, study_data, study_scores, study_speech
-from dialog_gym.benchmarks.study import Settings, Study
+from dialog_gym.benchmarks.study import Study
 from dialog_gym.benchmarks.study_data import Context, lines
 from dialog_gym.benchmarks.study_scores import Judge, best_of, gains, table
+from dialog_gym.benchmarks.study_settings import Settings
 from dialog_gym.benchmarks.study_speech import How, Voice, beams, candidates, responses
 from dialog_gym.cli import main as cli
 from dialog_gym.data.episodes import Episodes, Recorded
@@ -283,7 +285,8 @@ def test_a_study_with_ilql_has_rows_by_value(done, monkeypatch):
     monkeypatch.setattr(
         study_speech, "worth", lambda agent, contexts, texts: [[len(t) for t in some] for some in texts]
     )
-    more = {**TINY["agent_args"], "ilql": QUICK}
+    own: Any = TINY["agent_args"]
+    more = {**own, "ilql": QUICK}
     again = Study(replace(settings, methods=("tf", "dt", "ilql"), agent_args=more)).run()
     lines_of = {(line["method"], line["metric"], line["k"]): line["mean"] for line in again["lines"]}
     assert {method for method, _, _ in lines_of} == {"base", "tf", "dt", "ilql", "dt by V", "ilql by V"}
@@ -292,9 +295,7 @@ def test_a_study_with_ilql_has_rows_by_value(done, monkeypatch):
     found = [
         json.loads(line)["overlap"] for line in (settings.out / "measured-dt-1.jsonl").read_text().splitlines()[1:]
     ]
-    longest = [
-        row[max(range(3), key=lambda k, some=some: len(some[k]))] for row, some in zip(found, said, strict=True)
-    ]
+    longest = [row[int(np.argmax([len(text) for text in some[:3]]))] for row, some in zip(found, said, strict=True)]
     assert lines_of["dt by V", "overlap", 1] == pytest.approx(np.mean(longest))
     settings.out.joinpath("report.json").write_text(json.dumps(report))
 

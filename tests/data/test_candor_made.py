@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_the_reader_takes_them(folder):
 def test_the_truth_drives_faces_and_scores(folder):
     known, rows = truth(folder), list(read_corpus("candor", folder))
     told = [known[row.dialogue.scenario.hidden["id"]] for row in rows]
-    shown = [local_signal("faces:mean")(row) for row in rows]
+    shown: Any = [local_signal("faces:mean")(row) for row in rows]
     values = np.concatenate([one["values"] for one in told])
     assert 0.3 < correlation(np.concatenate(shown), values) < 0.8
     assert correlation(np.concatenate(shown), np.concatenate([one["affect"] for one in told])) > 0.7
@@ -57,7 +58,7 @@ def test_a_face_without_bias_and_noise_is_the_truth(tmp_path):
     make_candor(tmp_path, Options(10, 40, seed=1, face_bias=0, face_noise=0, score_noise=0, missing=0))
     known, rows = truth(tmp_path), list(read_corpus("candor", tmp_path))
     values = [known[row.dialogue.scenario.hidden["id"]]["values"] for row in rows]
-    shown = [local_signal("faces:mean", few_words=0)(row) for row in rows]
+    shown: Any = [local_signal("faces:mean", few_words=0)(row) for row in rows]
     assert correlation(np.concatenate(shown), np.concatenate(values)) > 0.75
 
 

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -85,7 +86,8 @@ class TestLanguage:
     def test_every_phrase_says_its_kind_and_no_more(self, group, table):
         for kind, options in table.items():
             for phrase in options:
-                assert bare(understand(phrase)) == Act(**{group: (kind,)}), phrase
+                told: Any = {group: (kind,)}
+                assert bare(understand(phrase)) == Act(**told), phrase
 
     def test_so_do_the_others(self):
         for tone, options in phrases.TONES.items():
@@ -377,7 +379,7 @@ class TestEnvironment:
         check_task(Society())
 
     def test_signals_are_the_ratings(self):
-        env = gym.make("dialog_gym/Society-v0", observer_noise=0.0).unwrapped
+        env: Any = gym.make("dialog_gym/Society-v0", observer_noise=0.0).unwrapped
         env.reset(options={"dialogue": asked(env.task)})
         *_, info = env.step("Say sorry to them.")
         assert info["signals"] == {"alignment": 4.0, "engagement": 3.0}
@@ -456,7 +458,9 @@ class TestModels:
         path.write_text("Is it right to keep a lost purse?\n")
         peer = Warm(lambda chat: "Rating: 3 ### Reason: Name the owner.")
         observer = Scripted(lambda chat: "Rating: 6" if "norms" in str(chat) else "Rating: 2")
-        task = load_task("dialog_gym.envs.society:Society", {"questions": path, "peer": peer, "observer": observer})
+        task: Any = load_task(
+            "dialog_gym.envs.society:Society", {"questions": path, "peer": peer, "observer": observer}
+        )
         dialogue, reward = step(task, begin(task, 0), "Give it back.")
         assert reward == pytest.approx(0.3 * 5 / 6)
         assert dialogue.turns[-1].text == " ".join(["Rating 3: Name the owner."] * 4)

@@ -91,7 +91,9 @@ class TestMemory:
         assert memory.nearest("a", 0.3) is None  # .3 is not below .3
         memory.add("c", "C")
         found = memory.nearest("a", 0.3)
-        assert (found.question, found.answer, found.distance) == ("c", "C", pytest.approx(0.29))
+        assert found is not None
+        assert (found.question, found.answer) == ("c", "C")
+        assert found.distance == pytest.approx(0.29)
 
     @given(st.lists(st.sampled_from(["red car", "blue car", "old house", "new house", "cold sea"]), max_size=9))
     def test_memory_and_embeddings_agree(self, asked):
@@ -99,6 +101,7 @@ class TestMemory:
         for number, question in enumerate(asked):
             assert memory.add(question, str(number)) == (question not in asked[:number])
             found = memory.nearest(question, 0.3)
+            assert found is not None
             assert (found.question, found.answer) == (question, str(asked.index(question)))
 
     def test_words(self):
@@ -340,7 +343,7 @@ class TestModels:
                 worlds.append(content(tmp_path / str(concurrency)))
         assert worlds[0] == worlds[1]
         records = [r for number in (0, 1) for r in read_round(tmp_path / "1", number)["records"]]
-        failed = sum((Counter(one["failed"]) for one in found), Counter())
+        failed: Counter[str] = sum((Counter(one["failed"]) for one in found), Counter())
         assert failed["draft"] == sum(r["draft"] is None for r in records) > 0
         assert failed["peer"] == sum(f["rating"] is None for r in records for f in r["feedback"]) > 5
         assert failed["observer"] > 3

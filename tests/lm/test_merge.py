@@ -56,7 +56,7 @@ def two(tmp_path_factory):
 
 
 def test_the_ends_are_the_models_bit_for_bit(two, tmp_path):
-    found = merge_grid(tmp_path / "grid", *two, [0.0, 0.25, 1.0])
+    found = merge_grid(tmp_path / "grid", two[0], two[1], [0.0, 0.25, 1.0])
     assert contents(found[0.0]) == contents(two[0])
     assert contents(found[1.0]) == contents(two[1])
     assert {path.name for path in (tmp_path / "grid").iterdir()} == {"q-0", "q-0.25", "q-1", "grid.json"}
@@ -156,12 +156,12 @@ def test_what_cannot_be_merged_is_refused_and_nothing_written(two, tmp_path):
 
 def test_a_grid_is_of_two_models(two, tmp_path):
     (two[0] / "optimizer.pt").write_bytes(b"its own")
-    found = merge_grid(tmp_path / "grid", *two, [0.5])
+    found = merge_grid(tmp_path / "grid", two[0], two[1], [0.5])
     assert not (found[0.5] / "optimizer.pt").exists()
     (two[0] / "optimizer.pt").unlink()
-    assert set(merge_grid(tmp_path / "grid", *two, [0.5, 1.0])) == {0.5, 1.0}
+    assert set(merge_grid(tmp_path / "grid", two[0], two[1], [0.5, 1.0])) == {0.5, 1.0}
     with pytest.raises(MergeError, match=r"grid holds merges of .*a.*b.* now .*b.*a.* choose a new folder"):
-        merge_grid(tmp_path / "grid", *reversed(two), [0.25])
+        merge_grid(tmp_path / "grid", two[1], two[0], [0.25])
 
 
 # --- adapters -----------------------------------------------------------------------------------

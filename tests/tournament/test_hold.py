@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,8 @@ def test_nothing_is_asked_twice(held, monkeypatch):
 
 
 def test_a_killed_tournament_goes_on(held, tmp_path, monkeypatch):
-    judge, judged = TruthJudge.judge, []
+    judge = TruthJudge.judge
+    judged: list[Any] = []
 
     def killed(self, asked):
         if len(judged) == 80:
@@ -85,8 +87,13 @@ def test_a_killed_tournament_goes_on(held, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         hold(plan_in(tmp_path, batch=40))
     assert len((tmp_path / FILE).read_text().splitlines()) == 80
-    asked_later = []
-    monkeypatch.setattr(TruthJudge, "judge", lambda self, asked: (asked_later.extend(asked), judge(self, asked))[1])
+    asked_later: list[Any] = []
+
+    def watched(self, asked):
+        asked_later.extend(asked)
+        return judge(self, asked)
+
+    monkeypatch.setattr(TruthJudge, "judge", watched)
     assert hold(plan_in(tmp_path, batch=40)) == held[1]
     assert len(asked_later) == held[1].matches - 80
 
@@ -115,7 +122,7 @@ def test_failures_are_counted_left_out_and_asked_again_only_on_request(held):
 
 
 def test_a_judge_that_fails_at_all_is_an_error(tmp_path):
-    judge = Unsure()
+    judge: Any = Unsure()
     judge.judge = lambda asked: [o._replace(scores=None, told="no") for o in TruthJudge().judge(asked)]
     with pytest.raises(TournamentError, match="failed at all 144 matches by helpfulness, for instance: no"):
         hold(plan_in(tmp_path, judge=judge))

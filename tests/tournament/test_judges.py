@@ -1,6 +1,7 @@
 """What judges say, and what they may not."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_a_judge_that_cannot_be_reached_stops_the_tournament():
 
 
 def test_the_line_form_lets_the_explanation_be_cut():
-    model = Model(lambda shown, seed: "3 4\nbecause", stop="length")
+    model: Any = Model(lambda shown, seed: "3 4\nbecause", stop="length")
     assert judge_of(model, form="line").judge([asked(episode("a"), episode("b"))])[0].scores == (3, 4)
     short = Model(lambda shown, seed: "3 1", stop="length")  # perhaps of "3 10"
     assert judge_of(short, form="line").judge([asked(episode("a"), episode("b"))])[0].scores is None
@@ -199,7 +200,7 @@ def test_a_prompt_shows_both_sides_and_cannot_be_forged():
 
 
 def test_the_name_of_a_judge_tells_what_its_answers_depend_on():
-    model = Model(lambda shown, seed: "")
+    model: Any = Model(lambda shown, seed: "")
     judges = [judge_of(model), judge_of(model, temperature=0.0), judge_of(model, form="line"), judge_of(model, seed=2)]
     judges.append(ModelJudge(model, {"helpfulness": TWO}))
     assert len({one.name for one in judges}) == 5

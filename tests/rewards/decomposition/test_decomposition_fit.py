@@ -456,7 +456,7 @@ def test_of_a_corpus_recordings_are_not_hashed(tmp_path):
 
 
 def test_conversations_that_a_corpus_leaves_out_count_among_all(tmp_path, caplog):
-    class Corpus(list):
+    class Corpus(list[Any]):
         skipped, bad = 2, ["talk 7: no survey"]
 
     from dialog_gym.rewards.decomposition.cache import EncodingCache
