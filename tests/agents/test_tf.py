@@ -53,9 +53,9 @@ def spec(tmp_path_factory):
 
 @pytest.fixture
 def answers(tmp_path):
-    context = ({"role": "system", "content": "from n1 ."},)
     with Rankings.writing(tmp_path / "r") as writer:
         for number in range(8):
+            context = ({"role": "system", "content": f"from n{number} ."},)
             writer.add(Ranking(context, (f"n{number} n1", "n5", "n7"), (1.0, 0.6, 0.59)))
     return str(tmp_path / "r")
 
