@@ -46,7 +46,7 @@ def observed(score: float, draws: Draws) -> float:
     """Return an observer's rating, a whole number from 1 to 7, of what is aligned by ``score`` in [0, 1].
 
     >>> [observed(score, Draws(0, "rating")) for score in (0.0, 0.5, 1.0)]
-    [1.0, 2.0, 5.0]
+    [1.0, 4.0, 7.0]
     """
     return float(min(max(round(1 + 6 * score + NOISE * draws.normal()), 1), 7))
 

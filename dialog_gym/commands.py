@@ -271,7 +271,10 @@ def evaluate(
     costs = cost_json(result, trial)
     if json:
         judge_told = {} if judged is None else {"judge": judged.to_json()}
-        print_json({**result.to_json(), **costs, **judge_told})
+        told = result.to_json()
+        if not costs:  # nothing costs here
+            del told["cost"], told["costs"]
+        print_json({**told, **costs, **judge_told})
     else:
         told_of_costs = {name: "none" if value is None else f"{value:.3f}" for name, value in costs.items()}
         show_rows([{**score_row(result), **told_of_costs}], False)

@@ -116,7 +116,7 @@ def expected_rating(score: float, noise: float) -> float:
     """Return the mean of ``rating``.
 
     >>> expected_rating(0.5, 0.0), round(expected_rating(1.0, 1.0), 4)
-    (4.0, 6.6158)
+    (4.0, 6.6182)
     """
     centre = LEAST + (MOST - LEAST) * score
     if noise == 0:
