@@ -271,10 +271,7 @@ def evaluate(
     costs = cost_json(result, trial)
     if json:
         judge_told = {} if judged is None else {"judge": judged.to_json()}
-        told = result.to_json()
-        if not costs:  # nothing costs here
-            del told["cost"], told["costs"]
-        print_json({**told, **costs, **judge_told})
+        print_json({**_told(result, costs), **judge_told})
     else:
         told_of_costs = {name: "none" if value is None else f"{value:.3f}" for name, value in costs.items()}
         show_rows([{**score_row(result), **told_of_costs}], False)
@@ -445,6 +442,11 @@ def score_row(result: Evaluation) -> dict[str, Any]:
         "success": f"{result.success_rate:.0%}",
         "turns": f"{result.turns:.1f}",
     }
+
+
+def _told(result: Evaluation, costs: Mapping[str, float | None]) -> dict[str, Any]:
+    found = {**result.to_json(), **costs}
+    return found if costs else {name: value for name, value in found.items() if name not in ("cost", "costs")}
 
 
 def cost_json(result: Evaluation, trial: Trial) -> dict[str, float | None]:
