@@ -125,7 +125,7 @@ def parse_stage(text: str) -> list[Stage]:
     ['dpo_-cost_0.1', 'dpo_-cost_0.05']
 
     Raises:
-        ValueError: It has no such form.
+        ValueError: It has no such form, or both data and sample.
         KeyError: There is no such algorithm; the message names the nearest.
     """
     told, _, tail = text.partition("?")
@@ -142,6 +142,8 @@ def parse_stage(text: str) -> list[Stage]:
         numbers, episodes = [], -1
     if not metric or not numbers or episodes < 0 or not all(options.values()):
         raise ValueError(f"a stage looks like dpo:score:0.1 or kto:-cost:0.1,0.05?lr=0.001&sample=500, got {text!r}")
+    if episodes and "data" in options:
+        raise ValueError(f"a stage learns from data or from what it samples, not from both, got {text!r}")
     return [Stage(algorithm, metric, beta, episodes, tuple(options.items())) for beta in numbers]
 
 

@@ -32,7 +32,7 @@ from dialog_gym import baselines
 from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.command import each_cell, write_cell
+from dialog_gym.benchmarks.command import each_cell, made_with, write_cell
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation, Policy, bootstrap, constant_policy, normalise, random_policy
 
@@ -143,8 +143,11 @@ def run(cell: Cell, settings: Settings) -> None:
     Raises:
         ValueError: The file is there and was made with other settings.
     """
-    config = config_of(cell, settings)
-    write_cell(settings.out / f"{cell.name}.json", config, lambda: {"result": _score(cell, settings).to_json()})
+    path, config = settings.out / f"{cell.name}.json", config_of(cell, settings)
+    if made_with(path, config):
+        return
+    env_kwargs = _env_kwargs(cell, settings)  # may fit a map, which is no part of what the cell takes
+    write_cell(path, config, lambda: {"result": _score(cell, settings, env_kwargs).to_json()})
 
 
 def _env_kwargs(cell: Cell, settings: Settings) -> dict[str, Any]:
@@ -154,8 +157,7 @@ def _env_kwargs(cell: Cell, settings: Settings) -> dict[str, Any]:
     return env_kwargs
 
 
-def _score(cell: Cell, settings: Settings) -> Evaluation:
-    env_kwargs = _env_kwargs(cell, settings)
+def _score(cell: Cell, settings: Settings, env_kwargs: Mapping[str, Any]) -> Evaluation:
     training, heldout = ({**env_kwargs, "split": split} for split in ("train", "heldout"))
     trial = Trial(settings.env, heldout, settings.episodes, progress=settings.progress)
     if cell.policy in FIXED:

@@ -78,6 +78,8 @@ def test_stages_are_named_and_parted():
             parse_stage(text)
     with pytest.raises(KeyError, match="dpo"):
         parse_stage("dop:score:0.1")
+    with pytest.raises(ValueError, match="from data or from what it samples, not from both"):
+        parse_stage("dpo:score:0.1?data=a&sample=9")
 
 
 def test_the_settings_of_a_stage():

@@ -202,7 +202,8 @@ def fit_reward(args: Args) -> TurnModel:
         RunFolderError: The folder is of another run, or cannot be written.
         ValueError: A setting does not fit the data.
     """
-    from dialog_gym.rewards.decomposition.fitting import Fitting, torch_threads
+    from dialog_gym.agents.loop import torch_threads
+    from dialog_gym.rewards.decomposition.fitting import Fitting
 
     config = {"agent": "reward", **{k: v for k, v in asdict(args).items() if k not in NO_EFFECT}}
     opened = RunFolder.open(args.out, config, keep=args.keep, track=args.track, data=data_files(args.episodes))
