@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
-from dialog_gym.agents.lm_training import train_lm
+from dialog_gym.agents.lm_recorded import train_lm
 from dialog_gym.agents.loop import at_least
 from dialog_gym.agents.preference_data import Context, Pair, Which, pairs
 from dialog_gym.agents.preference_training import PreferenceArgs, PreferenceTraining
@@ -77,7 +77,7 @@ class Training(PreferenceTraining[DPO, Pair]):
 
 
 def train(args: Args, *, evaluate: Evaluate | None = None) -> DPO:
-    """Train, or go on where the run folder ``args.out`` stands; see ``lm_training.train_lm`` for errors."""
+    """Train, or go on where the run folder ``args.out`` stands; see ``lm_recorded.train_lm`` for errors."""
     return train_lm(DPO, args, lambda args: Training(DPO, args), evaluate)
 
 

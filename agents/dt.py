@@ -38,9 +38,10 @@ from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents.lm_data import Told, agent_turns, returns_to_go
 from dialog_gym.agents.lm_network import Outputs
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
+from dialog_gym.agents.lm_recorded import train_lm
 from dialog_gym.agents.lm_steps import Sums
 from dialog_gym.agents.lm_tokens import TokenBatch, TokenRow, join_turns, reply_ids, sequence_room
-from dialog_gym.agents.lm_training import DataArgs, LMTraining, cross_entropy, train_lm
+from dialog_gym.agents.lm_training import DataArgs, LMTraining, cross_entropy
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.dialogue import Dialogue, Turn
 from dialog_gym.rewards.base import checked

@@ -47,9 +47,10 @@ from dialog_gym.agents.ilql_losses import Per
 from dialog_gym.agents.lm_data import Told
 from dialog_gym.agents.lm_network import LMNetwork, Outputs
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy, Utterance
+from dialog_gym.agents.lm_recorded import train_lm
 from dialog_gym.agents.lm_steps import Sums
 from dialog_gym.agents.lm_tokens import TokenBatch, TokenRow, batch_of
-from dialog_gym.agents.lm_training import DataArgs, LMTraining, train_lm
+from dialog_gym.agents.lm_training import DataArgs, LMTraining
 from dialog_gym.agents.loop import at_least, mean_return
 from dialog_gym.agents.networks import polyak
 from dialog_gym.data.columns import DatasetError
@@ -343,7 +344,7 @@ def rescaled(told: Told, shift: float, unit: float) -> Told:
 
 
 def train(args: Args, *, evaluate: Evaluate | None = None) -> ILQL:
-    """Train ``ilql``, or go on where the run folder ``args.out`` stands; see ``lm_training.train_lm`` for errors."""
+    """Train ``ilql``, or go on where the run folder ``args.out`` stands; see ``lm_recorded.train_lm`` for errors."""
     if evaluate is None and args.env and args.betas:
         evaluate = returns_by_beta(args)
     return train_lm(ILQL, args, lambda args: Training(ILQL, args), evaluate)

@@ -41,9 +41,10 @@ from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents.lm_data import Told
 from dialog_gym.agents.lm_network import Outputs
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
+from dialog_gym.agents.lm_recorded import train_lm
 from dialog_gym.agents.lm_steps import Sums
 from dialog_gym.agents.lm_tokens import TokenBatch, TokenRow, batch_of
-from dialog_gym.agents.lm_training import DataArgs, LMTraining, cross_entropy, train_lm
+from dialog_gym.agents.lm_training import DataArgs, LMTraining, cross_entropy
 from dialog_gym.agents.loop import at_least
 from dialog_gym.agents.stable_alignment_data import (
     LOSSES,
@@ -223,7 +224,7 @@ def _by_question(outputs: Outputs, batch: TokenBatch) -> tuple[Tensor, Tensor, T
 
 
 def train(args: Args, *, evaluate: Evaluate | None = None) -> StableAlignment:
-    """Train, or go on where the run folder ``args.out`` stands; see ``lm_training.train_lm`` for errors."""
+    """Train, or go on where the run folder ``args.out`` stands; see ``lm_recorded.train_lm`` for errors."""
 
     def make(args: Any) -> Training:
         return Training(StableAlignment, args)

@@ -36,9 +36,10 @@ from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents.lm_data import Told
 from dialog_gym.agents.lm_network import Outputs
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
+from dialog_gym.agents.lm_recorded import train_lm
 from dialog_gym.agents.lm_steps import Sums
 from dialog_gym.agents.lm_tokens import TokenBatch, TokenRow, learn_everything
-from dialog_gym.agents.lm_training import DataArgs, LMTraining, cross_entropy, train_lm
+from dialog_gym.agents.lm_training import DataArgs, LMTraining, cross_entropy
 from dialog_gym.data.columns import DatasetError
 
 
@@ -138,7 +139,7 @@ class Training(LMTraining[LMPolicy]):
 
 
 def train(args: Args, *, evaluate: Evaluate | None = None) -> TF:
-    """Train ``tf``, or go on where the run folder ``args.out`` stands; see ``lm_training.train_lm`` for errors."""
+    """Train ``tf``, or go on where the run folder ``args.out`` stands; see ``lm_recorded.train_lm`` for errors."""
     return train_lm(TF, args, lambda args: Training(TF, args), evaluate)
 
 

@@ -45,8 +45,9 @@ from torch import Tensor
 from dialog_gym.agent import agent_spec
 from dialog_gym.agents import ppo
 from dialog_gym.agents.lm_network import LMNetwork
+from dialog_gym.agents.lm_recorded import batch_rows
 from dialog_gym.agents.lm_tokens import TokenBatch, TokenRow, batch_of
-from dialog_gym.agents.lm_training import LMTraining, batch_rows
+from dialog_gym.agents.lm_training import LMTraining
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.agents.ppo_play import rows_of
 from dialog_gym.benchmarks import command

@@ -17,9 +17,10 @@ from dialog_gym.agent import load_agent
 from dialog_gym.agents import tf
 from dialog_gym.agents.lm_data import Told
 from dialog_gym.agents.lm_network import LMNetwork
+from dialog_gym.agents.lm_recorded import batch_rows, parted
 from dialog_gym.agents.lm_steps import DivergedError, StepArgs, Stepper, learning_rate
 from dialog_gym.agents.lm_tokens import batch_of
-from dialog_gym.agents.lm_training import DataArgs, batch_rows, cross_entropy, parted
+from dialog_gym.agents.lm_training import DataArgs, cross_entropy
 from dialog_gym.data.episodes import Episodes
 from dialog_gym.runs import RunFolderError
 from tests.agents.contract import numbers
