@@ -1,7 +1,7 @@
 """Folders of results of ``dialog-gym bench``: what statistics, leaderboards and reports read.
 
-A folder has ``suite.json`` (what was asked for, and what cannot be done, with reasons), a file of each result as
-``cells/WORLD--AGENT--SEED.json``, and its first held-out dialogues in ``episodes/WORLD--AGENT--SEED``. A cell's file is
+A folder has ``suite.json`` (what was asked for, and what cannot be done, with reasons), a file of each result,
+``cells/WORLD--AGENT--SEED.json``, and its first held-out dialogues, ``episodes/WORLD--AGENT--SEED``. A cell's file is
 that of ``dialog_gym.benchmarks.command.write_cell``: its settings in ``config``, in ``config["cell"]`` agent,
 environment and seed, in ``result`` what ``Evaluation.to_json`` tells, and beside them what ``Result`` calls so.
 
