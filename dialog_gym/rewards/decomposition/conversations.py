@@ -214,18 +214,23 @@ def held_out(key: str, share: float, seed: int) -> bool:
 
 def parted(
     conversations: Sequence[Conversation], share: float, seed: int
-) -> tuple[list[Conversation], list[Conversation]]:
-    """Return conversations to learn from and those held out.
+) -> tuple[list[Conversation], list[Conversation], list[Conversation]]:
+    """Return conversations to learn from, those to choose by, and those that only the report is about.
+
+    ``share`` is held out; every other talk of these is for the report. Both sides of a talk stay together.
 
     Raises:
-        DatasetError: One side is empty.
+        DatasetError: One part is empty.
     """
     out = [held_out(one.key, share, seed) for one in conversations]
     train = [one for one, apart in zip(conversations, out, strict=True) if not apart]
     kept = [one for one, apart in zip(conversations, out, strict=True) if apart]
-    if not train or not kept:
+    talks = list(dict.fromkeys(one.key for one in kept))
+    if not train or len(talks) < 2:
         raise DatasetError(
-            f"{len(conversations)} conversations leave {len(train)} to learn from and {len(kept)} to choose by, "
-            f"where a share of {share:g} is held out; give more conversations or another share"
+            f"{len(conversations)} conversations leave {len(train)} to learn from and {len(talks)} held out (2 are "
+            f"needed: to choose by, and to report on), where a share of {share:g} is held out; give more "
+            "conversations or another share"
         )
-    return train, kept
+    chosen_by = set(talks[::2])
+    return train, [one for one in kept if one.key in chosen_by], [one for one in kept if one.key not in chosen_by]

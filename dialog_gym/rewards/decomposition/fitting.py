@@ -56,7 +56,7 @@ class Fitting:
         store: Any = self._texts or self._cache
         records = conversations.records(args.episodes, skip_bad=args.skip_bad)
         self.read = conversations.read(records, store, args.wanted)
-        self.train, self.held = parted(self.read.conversations, args.held_out, args.seed)
+        self.train, self.held, self.tested = parted(self.read.conversations, args.held_out, args.seed)
         self.k = drawn_turns(args, self.train)
         self.vectors = None if self._cache is None else self._cache.vectors
         scale = scale_of(self.train, args)
@@ -161,7 +161,7 @@ class Fitting:
         return {"loss/train": float(np.mean(losses))} if losses else {}
 
     def evaluate(self) -> dict[str, float]:
-        """Return what the present head is worth on held-out conversations, and note the best."""
+        """Return what the present head is worth on the conversations to choose by, and note the best."""
         found = self._measured(self.held)
         _need_finite(found["eval/loss"], f"the loss on held-out conversations after update {self.step}")
         if self._best is None or found["eval/loss"] < self._best[0]:
@@ -212,20 +212,20 @@ class Fitting:
         return losses, rewards, shown
 
     def report(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the metrics of the best head, and the held-out turns with what it gives them, as JSON."""
+        """Return metrics of the best head on conversations that did not choose it, and their turns, as JSON."""
         assert self._best is not None
         self._load(self._best[2])
-        metrics: dict[str, Any] = {**self._measured(self.held), "best_step": self._best[1], "k": self.k}
+        metrics: dict[str, Any] = {**self._measured(self.tested), "best_step": self._best[1], "k": self.k}
         metrics |= told(self.read, len(self.train))
-        _, rewards, _ = self._predicted(self.held)
+        _, rewards, _ = self._predicted(self.tested)
         unit = self.model.scale.unit
         turns = {
-            "key": [one.key for one in self.held for _ in one.rows],
+            "key": [one.key for one in self.tested for _ in one.rows],
             "reward": [float(value) * unit for some in rewards for value in some],
-            "local": [None if np.isnan(value) else float(value) for one in self.held for value in one.local],
+            "local": [None if np.isnan(value) else float(value) for one in self.tested for value in one.local],
             "truth": [
                 None if one.truth is None else float(one.truth[turn])
-                for one in self.held
+                for one in self.tested
                 for turn in range(len(one.rows))
             ],
         }

@@ -10,8 +10,8 @@ Differences from the published code of GELI, beside those that ``losses``, ``tur
    (``tune`` tunes it to the whole loss).
 2. Scores and signals are learned in standard units (``scores="standard"``): a turn's reward has about unit spread,
    and the mean score is a constant. ``scores="raw"`` learns them as they are.
-3. Conversations are split by a hash of their name, so both sides of one talk are on one side; the head of the lowest
-   held-out loss is kept, measured without dropout over all turns.
+3. Conversations are split by a hash of their name, so both sides of one talk are on one side. Half of those held out
+   choose the head (the lowest loss, without dropout, over all turns), the others report on it.
 4. A turn without a signal (None) counts for no local loss, where the published code takes it for neutral.
 
 What is read of a turn matters as much as the method. ``utterances=20`` is GELI's, as is to read no ``answer``. With
@@ -114,7 +114,7 @@ class Args:
     weight_decay: float = 0.01
     """Of AdamW."""
     held_out: float = 0.2
-    """Share of the conversations that is not learned from, and by which the best head is chosen."""
+    """Share of the conversations that is not learned from: half of it chooses the best head, half reports on that."""
     seed: int = 1
     """Source of all randomness."""
     eval_every: int = 50
@@ -194,8 +194,8 @@ def fit_reward(args: Args) -> TurnModel:
     """Learn a reward in the run folder ``args.out``, or go on where that stands; return the best one.
 
     Killed at any moment and started again, it ends with the same numbers. ``result.json`` holds the metrics of the
-    best head on held-out conversations, ``reward/`` the model (``load_reward`` takes the run folder too), and
-    ``turns.json`` the rewards of held-out turns with their signals and, in embedded worlds, their true values.
+    best head on held-out conversations that did not choose it, ``reward/`` the model (``load_reward`` takes the run
+    folder too), and ``turns.json`` the rewards of their turns with signals and, in embedded worlds, true values.
 
     Raises:
         DatasetError: The data cannot be learned from.

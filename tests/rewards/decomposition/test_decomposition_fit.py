@@ -15,7 +15,7 @@ from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
 from dialog_gym.rewards.decomposition import Args, Decomposed, fit_reward, load_reward
 from dialog_gym.rewards.decomposition.command import run
-from dialog_gym.rewards.decomposition.conversations import Wanted, held_out, parted, read, records
+from dialog_gym.rewards.decomposition.conversations import Conversation, Wanted, held_out, parted, read, records
 from dialog_gym.rewards.decomposition.learner import METHODS, Learner, objective
 from dialog_gym.rewards.decomposition.metrics import by_class, classes, correlations, ranks
 from dialog_gym.rewards.decomposition.model import GeliHead, HeadSpec, LstmHead, TurnModel
@@ -158,7 +158,7 @@ def test_states_of_a_tuned_encoder_are_those_of_their_rows_however_they_are_batc
 
     few = tmp_path / "few"
     with Episodes.writing(few) as writer:
-        writer.extend(recorded(task_of(CHAT, {}), number) for number in range(6))
+        writer.extend(recorded(task_of(CHAT, {}), number) for number in range(10))
     args = settings(few, tmp_path, encoder="tiny-chat", tune=True)
     (tmp_path / "run").mkdir()
     fitting = Fitting(args, tmp_path / "run")
@@ -392,12 +392,22 @@ def test_the_split_keeps_both_sides_of_a_talk_together_and_is_even():
     assert out != [held_out(f"talk {number}", 0.2, 2) for number in range(4000)]
 
 
+def test_what_reports_on_a_head_has_not_chosen_it_and_both_sides_of_a_talk_stay_together():
+    rows, local = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    sides = [Conversation(f"talk {number // 2}", rows, 0.0, local, None) for number in range(200)]
+    parts = parted(sides, 0.2, 1)
+    keys = [{one.key for one in part} for part in parts]
+    assert [sum(map(len, parts)), sum(map(len, keys))] == [200, 100]
+    assert 0 <= len(keys[1]) - len(keys[2]) <= 1
+    with pytest.raises(DatasetError, match="1 held out"):
+        parted([one for one in sides if one.key in {*list(keys[0])[:3], min(keys[1])}], 0.2, 1)
+
+
 def test_standard_units_make_scores_sums_of_turns_of_unit_spread(chats, tmp_path):
     from dialog_gym.rewards.decomposition.cache import EncodingCache
 
     found = read(records(chats), EncodingCache(tmp_path, Lengths()), Wanted(local="affect")).conversations
-    train, held = parted(found, 0.2, 1)
-    assert not {one.key for one in train} & {one.key for one in held}
+    train, _, _ = parted(found, 0.2, 1)
     scale = scale_of(train, settings(chats, tmp_path))
     turns = np.mean([len(one.rows) for one in train])
     standard = np.array([(one.score - scale.offset) / scale.unit for one in train])
