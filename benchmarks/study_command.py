@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from dialog_gym.commands import env_name
+from dialog_gym.commands import env_name, text_ids
 from dialog_gym.data.corpora import corpus_names
 from dialog_gym.errors import unknown
 
@@ -59,4 +59,4 @@ def _env(subject: str) -> str:
     try:
         return env_name(subject)
     except KeyError as error:
-        raise unknown("corpus or environment", subject, corpus_names()) from error
+        raise unknown("corpus or environment", subject, [*corpus_names(), *text_ids()]) from error

@@ -69,6 +69,7 @@ ELSEWHERE = (
     Elsewhere("merge", "lm.merge_command", 0, "Average the weights of runs or language models."),
     Elsewhere("choose", "lm.merge_command", 0, "Name the run that earns most within a budget of cost."),
     Elsewhere("tournament", "tournament.command", 1, "Compare the answers of policies by a judge, and rate them."),
+    Elsewhere("report", "report.command", 1, "Write one HTML page of results and dialogues."),
     Elsewhere("society", "envs.society_command", 1, "Play and draw societies of agents that teach each other."),
 )
 
@@ -404,6 +405,12 @@ def env_name(name: str) -> str:
     if ours in gym.registry:
         return ours
     raise unknown("environment", name, [spec.id for spec in _dialogue_specs()])
+
+
+def text_ids() -> list[str]:
+    """Return the names of our environments that are played in words, without ``dialog_gym/``."""
+    ids = [spec.id for spec in _dialogue_specs()]
+    return [name.removeprefix("dialog_gym/") for name in ids if "Prefix-v" not in name]
 
 
 def text_id(env_id: str) -> str:

@@ -89,6 +89,8 @@ def scored(reward: str, rows: Iterable[Recorded]) -> Iterator[ScoredDialogue]:
 
 def _learned(reward: str) -> Any:
     if not Path(reward).is_dir():
+        if "/" in reward.partition(":")[0]:
+            raise FileNotFoundError(f"there is no folder {reward}; give that of a learned reward, or a reward's name")
         return None
     from dialog_gym.rewards.decomposition import load_reward
 

@@ -58,6 +58,8 @@ def test_the_truth_and_rewards_by_name(chats):
         next(scored("none?keep_sum=end", rows))
     with pytest.raises(ValueError, match="the score is that of the dialogue as a whole"):
         list(scored("score", rows))
+    with pytest.raises(FileNotFoundError, match="no folder runs/none"):
+        list(scored("runs/none", []))
     with pytest.raises(ValueError, match=r"no reward named 'Repitition'; did you mean 'Repetition'.*'faces:mean'"):
         list(scored("Repitition", rows))
     with pytest.raises(ValueError, match="nobody knows the true values of the dialogue of seed 0"):
