@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.planners import t_interval
+from dialog_gym.benchmarks.statistics import t_interval
 
 MEASURES = ("pearson", "spearman", "pearson_dialogue", "spearman_dialogue", "global")
 

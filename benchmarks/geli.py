@@ -40,9 +40,8 @@ import tyro
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell, write_cell
-from dialog_gym.benchmarks.planners import t_interval
+from dialog_gym.benchmarks.statistics import runs_or_episodes
 from dialog_gym.errors import unknown
-from dialog_gym.rollout import bootstrap
 
 log = logging.getLogger("dialog_gym")
 
@@ -258,13 +257,21 @@ def _trained(cell: Cell, settings: Settings) -> tuple[Any, dict[str, Any]]:
     """Return the policy of a cell, and what is to be told of its reward."""
     from dialog_gym.agent import agent_spec
 
+    args, weight = prepared(cell, settings)
+    return agent_spec("ppo").train(args), {"weight": weight}
+
+
+def prepared(cell: Cell, settings: Settings) -> tuple[Any, float]:
+    """Return the settings of a cell's PPO, whose reward is learned now unless it is there, and the reward's weight."""
+    from dialog_gym.agent import agent_spec
+
     episodes = _episodes(settings)
     reward = _learned(cell, settings, episodes) if cell.reward in LEARNED else cell.reward
     weight = weight_of(cell.reward, reward, episodes)
-    spec, out = agent_spec("ppo"), str(settings.out / "runs" / cell.name)
+    out = str(settings.out / "runs" / cell.name)
     own = ppo_settings(settings, f"{reward}?weight={weight:.6g}", cell.seed)
-    args = spec.args(env=ENV, env_kwargs={"split": "train"}, out=out, track="none", progress=False, **own)
-    return spec.train(args), {"weight": weight}
+    args = agent_spec("ppo").args(env=ENV, env_kwargs={"split": "train"}, out=out, track="none", progress=False, **own)
+    return args, weight
 
 
 def _episodes(settings: Settings) -> Path:
@@ -320,8 +327,7 @@ def markdown(settings: Settings) -> str:
         found.setdefault(data["config"]["cell"]["reward"], []).append(data)
     lines = ["| reward | seeds | final score | weight | CPU s per seed |", "|---|---:|---|---:|---:|"]
     for name, made in sorted(found.items(), key=lambda item: -_mean(item[1])):
-        means = [data["result"]["mean"] for data in made]
-        low, high = bootstrap(made[0]["result"]["returns"]) if len(made) == 1 else t_interval(means)
+        low, high = runs_or_episodes([data["result"]["returns"] for data in made])
         weights = [data["weight"] for data in made if "weight" in data]
         weight = f"{np.mean(weights):.3g}" if weights else ""
         cpu = np.mean([data["cpu_seconds"] for data in made])

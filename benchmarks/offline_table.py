@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.planners import t_interval
+from dialog_gym.benchmarks.statistics import runs_or_episodes, t_interval, with_interval
 from dialog_gym.rollout import bootstrap, normalise
 
 METHODS = ("tf", "tf_all", "tf_top", "dt", "ilql")
@@ -86,7 +86,7 @@ def _row(policy: str, made: Sequence[Any], references: Mapping[str, float]) -> R
     results = [data["result"] for data in made]
     means = [result["mean"] for result in results]
     mean = float(np.mean(means))
-    low, high = bootstrap(results[0]["returns"]) if len(means) == 1 else t_interval(means)
+    low, high = runs_or_episodes([result["returns"] for result in results])
     on_scale = (normalise(mean, references), normalise(low, references), normalise(high, references))
     turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
     cpu = float(np.mean([data["cpu_seconds"] for data in made]))
@@ -122,15 +122,15 @@ def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str
     names = ("policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
     for row in rows:
-        score = _interval(2, row.normalised, row.normalised_low, row.normalised_high)
+        score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
         rest = ("", "", "") if np.isnan(row.turns) else _rest(row)
         lines.append(
             "| "
-            + " | ".join((row.policy, f"{row.seeds}", _interval(3, row.mean, row.low, row.high), score, *rest))
+            + " | ".join((row.policy, f"{row.seeds}", with_interval(3, row.mean, row.low, row.high), score, *rest))
             + " |"
         )
     told = [
-        f"| {one.policy} - {one.less} | {one.seeds} | {_interval(3, one.mean, one.low, one.high)} |"
+        f"| {one.policy} - {one.less} | {one.seeds} | {with_interval(3, one.mean, one.low, one.high)} |"
         for one in differences
     ]
     lines += ["", "| difference | seeds | return |", "|---|---:|---:|", *told] if told else []
@@ -139,13 +139,6 @@ def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str
 
 def _rest(row: Row) -> tuple[str, str, str]:
     return f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}"
-
-
-def _interval(digits: int, *values: float | None) -> str:
-    if None in values:
-        return ""
-    value, low, high = (f"{value:.{digits}f}" for value in values)
-    return f"{value} [{low}, {high}]"
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -33,8 +33,9 @@ from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell, made_with, write_cell
+from dialog_gym.benchmarks.statistics import runs_or_episodes, with_interval
 from dialog_gym.errors import unknown
-from dialog_gym.rollout import Evaluation, Policy, bootstrap, constant_policy, normalise, random_policy
+from dialog_gym.rollout import Evaluation, Policy, constant_policy, normalise, random_policy
 
 log = logging.getLogger("dialog_gym")
 
@@ -52,8 +53,6 @@ MAPS = {
 }
 FIXED = ("lm", "lm-sampled", "oracle")  # one seed: nothing to draw, or drawn from the seeds of the episodes
 SEARCHES = 10_000  # seeds kept apart for each search of a constant
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""Student's t, 97.5%, for 1, 2, ... degrees of freedom; the last serves all above (a little too wide)."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,7 @@ def _references(found: Mapping[tuple[str, str], Sequence[Any]], name: str) -> di
 def _row(key: tuple[str, str], made: Sequence[Any], references: Mapping[str, float]) -> Row:
     results = [data["result"] for data in made]
     means = [result["mean"] for result in results]
-    low, high = bootstrap(results[0]["returns"]) if len(means) == 1 else t_interval(means)
+    low, high = runs_or_episodes([result["returns"] for result in results])
     on_scale = (normalise(float(np.mean(means)), references), normalise(low, references), normalise(high, references))
     turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
     cpu = float(np.mean([data["cpu_seconds"] for data in made]))
@@ -253,18 +252,7 @@ def _cost(costs: Sequence[Sequence[float]]) -> tuple[float, float, float] | None
     if not costs:
         return None
     means = [float(np.mean(row)) for row in costs]
-    return float(np.mean(means)), *(bootstrap(costs[0]) if len(means) == 1 else t_interval(means))
-
-
-def t_interval(means: Sequence[float]) -> tuple[float, float]:
-    """Return the 95% interval of the mean of at least two ``means``, by Student's t.
-
-    >>> low, high = t_interval([0.0, 2.0])
-    >>> round(low, 3), round(high, 3)
-    (-11.706, 13.706)
-    """
-    half = _T[min(len(means) - 1, len(_T)) - 1] * float(np.std(means, ddof=1)) / len(means) ** 0.5
-    return float(np.mean(means)) - half, float(np.mean(means)) + half
+    return float(np.mean(means)), *runs_or_episodes(costs)
 
 
 def markdown(rows: Iterable[Row]) -> str:
@@ -275,19 +263,12 @@ def markdown(rows: Iterable[Row]) -> str:
     if costly := any(row.cost and row.cost[0] for row in rows):
         lines = ["| " + " | ".join((*names, "cost")) + " |", lines[1] + "---:|"]
     for row in rows:
-        score = _with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
-        shown = (row.map, row.policy, f"{row.seeds}", _with_interval(3, row.mean, *row.interval), score)
+        score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
+        shown = (row.map, row.policy, f"{row.seeds}", with_interval(3, row.mean, *row.interval), score)
         rest = (f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}")
-        cost = (_with_interval(3, *row.cost) if row.cost else "",) if costly else ()
+        cost = (with_interval(3, *row.cost) if row.cost else "",) if costly else ()
         lines.append("| " + " | ".join((*shown, *rest, *cost)) + " |")
     return "\n".join(lines)
-
-
-def _with_interval(digits: int, *values: float | None) -> str:
-    if None in values:
-        return ""
-    value, low, high = (f"{value:.{digits}f}" for value in values)
-    return f"{value} [{low}, {high}]"
 
 
 def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run) -> list[str]:

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.planners import t_interval
-from dialog_gym.rollout import bootstrap
+from dialog_gym.benchmarks.statistics import runs_or_episodes
 from dialog_gym.tournament.groups import looks
 
 log = logging.getLogger("dialog_gym")
@@ -117,10 +116,8 @@ def _numbers(own: Mapping[str, Any], base: Mapping[str, Any], budget: float) -> 
 
 
 def _mean(by_seed: Sequence[Sequence[float]]) -> Mean:
-    if len(by_seed) == 1:
-        return Mean(float(np.mean(by_seed[0])), *bootstrap(by_seed[0]))
     means = [float(np.mean(values)) for values in by_seed]
-    return Mean(float(np.mean(means)), *t_interval(means))
+    return Mean(float(np.mean(means)), *runs_or_episodes(by_seed))
 
 
 def markdown(lines: Sequence[Line]) -> str:

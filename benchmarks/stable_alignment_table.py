@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dialog_gym.benchmarks.planners import t_interval
-from dialog_gym.rollout import bootstrap
+from dialog_gym.benchmarks.statistics import runs_or_episodes, with_interval
 
 METHODS = ("tf_all", "tf_top", "dpo", "stable_alignment", "legacy")
 FIXED = ("lm", "oracle")  # one seed: they do not learn
@@ -35,11 +34,12 @@ def markdown(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     names = ("policy", "context", "seeds", "alignment", "return", "cost", "CPU s")
     lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
     for row in table["rows"]:
-        shown = (row["policy"], row["context"], f"{row['seeds']}", *(_interval(row[name]) for name in MEASURES))
-        lines.append("| " + " | ".join((*shown, f"{row['cpu_seconds']:.0f}")) + " |")
+        told = [with_interval(3, *row[name]) for name in MEASURES]
+        shown = (row["policy"], row["context"], f"{row['seeds']}", *told, f"{row['cpu_seconds']:.0f}")
+        lines.append("| " + " | ".join(shown) + " |")
     lines += ["", "| difference in alignment | context | seeds | |", "|---|---|---:|---:|"]
     for one in table["differences"]:
-        lines.append(f"| {one['what']} | {one['context']} | {one['seeds']} | {_interval(one['aligned'])} |")
+        lines.append(f"| {one['what']} | {one['context']} | {one['seeds']} | {with_interval(3, *one['aligned'])} |")
     return "\n".join(lines)
 
 
@@ -83,10 +83,4 @@ def _differences(made: Made) -> list[dict[str, Any]]:
 def _mean(values: Sequence[npt.NDArray[np.float64]]) -> list[float]:
     """Return mean and interval of values by seed and episode."""
     means = [float(one.mean()) for one in values]
-    low, high = bootstrap(values[0]) if len(means) == 1 else t_interval(means)
-    return [float(np.mean(means)), low, high]
-
-
-def _interval(numbers: Sequence[float]) -> str:
-    value, low, high = numbers
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return [float(np.mean(means)), *runs_or_episodes(values)]
