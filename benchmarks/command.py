@@ -84,8 +84,19 @@ def made_with(path: Path, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def write_cell(path: Path, config: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> None:
+def write_cell(
+    path: Path,
+    config: Mapping[str, Any],
+    compute: Callable[[], Mapping[str, Any]],
+    running: Mapping[str, str | None] | None = None,
+) -> None:
     """Write what ``compute`` returns to ``path``, with ``config``, the seconds it took and versions; once only.
+
+    Args:
+        path: The file.
+        config: All that the cell depends on.
+        compute: Returns what is written.
+        running: What this process runs, for one that outlives changes of the checkout; by default what is there now.
 
     Raises:
         ValueError: ``path`` is there and was made with another ``config``.
@@ -96,4 +107,4 @@ def write_cell(path: Path, config: Mapping[str, Any], compute: Callable[[], Mapp
     found = compute()
     took = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(path, {"config": dict(config), **found, **took, "versions": versions()})
+    checkpoint.write_json(path, {"config": dict(config), **found, **took, "versions": running or versions()})

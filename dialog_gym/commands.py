@@ -27,6 +27,7 @@ from dialog_gym.rollout import Evaluation
 
 if TYPE_CHECKING:
     from dialog_gym.baselines import Trial
+    from dialog_gym.distributed.cluster import Cluster
 
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")]
 AgentName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
@@ -71,6 +72,7 @@ ELSEWHERE = (
     Elsewhere("tournament", "tournament.command", 1, "Compare the answers of policies by a judge, and rate them."),
     Elsewhere("report", "report.command", 1, "Write one HTML page of results and dialogues."),
     Elsewhere("society", "envs.society_command", 1, "Play and draw societies of agents that teach each other."),
+    Elsewhere("bench", "benchmarks.bench_command", 1, "Benchmark agents on worlds, by a suite, and show the table."),
 )
 
 
@@ -181,6 +183,7 @@ def train(agent: AgentName) -> None:
     names the language model that speaks (for instance hf:NAME or openai:MODEL@URL?prefix=NAME), and --partner SPEC
     the one that it talks to; they are arguments of the environment too, and so are --reward and --cost: a name
     (Success) or module:name. Of ppo, td3 and sb3, --reward is what they learn by; it moves no evaluation.
+    --ray local (or the address of a Ray cluster) and --workers N let workers play the evaluations.
 
     Args:
         agent: The agent; `dialog-gym agents` lists them.
@@ -191,11 +194,33 @@ def train(agent: AgentName) -> None:
 def train_agent(name: str, words: Sequence[str]) -> None:
     """Train the agent ``name`` with the settings in ``words``."""
     from dialog_gym.agent import agent_spec, parse
+    from dialog_gym.distributed.remote import remote_evaluation
 
     spec = agent_spec(name)
     own = {setting.name for setting in fields(spec.args)}
+    cluster, words = _cluster_of(words)
     words = _with_env(words, [flag for flag in ("--lm", "--partner", "--reward", "--cost") if flag[2:] not in own])
-    spec.train(parse(spec.args, words, prog=f"dialog-gym train {name}"))
+    args = parse(spec.args, words, prog=f"dialog-gym train {name}")
+    if cluster is None:
+        spec.train(args)
+        return
+    with remote_evaluation(args, cluster) as evaluation:
+        spec.train(args, evaluate=evaluation)
+
+
+def _cluster_of(words: Sequence[str]) -> tuple[Cluster | None, list[str]]:
+    """Take ``--ray``, ``--workers`` and ``--gpus`` out of ``words``."""
+    from dialog_gym.distributed.cluster import Cluster
+
+    taken, rest = {"--ray": "", "--workers": "0", "--gpus": "0"}, []
+    queue = [part for word in words for part in _split_flag(word, tuple(taken))]
+    while queue:
+        word = queue.pop(0)
+        if word in taken and queue:
+            taken[word] = queue.pop(0)
+        else:
+            rest.append(word)
+    return Cluster.of(taken["--ray"] or None, int(taken["--workers"]), float(taken["--gpus"])), rest
 
 
 def evaluate(
@@ -213,6 +238,9 @@ def evaluate(
     judge: str | None = None,
     rubric: str = "goal",
     out: Path | None = None,
+    ray: str | None = None,
+    workers: int = 0,
+    gpus: float = 0.0,
     json: bool = False,
 ) -> None:
     """Score a trained agent or a baseline.
@@ -237,11 +265,16 @@ def evaluate(
         judge: Language model that scores the dialogues too, for instance openai:MODEL@URL?cache=FILE.
         rubric: What it judges: goal, helpfulness, harmlessness or sotopia.
         out: File for the dialogues, as JSON lines.
+        ray: Workers play: local (started on this machine, on loopback), or the address of a Ray cluster.
+        workers: How many; 0: one for each CPU.
+        gpus: GPUs of each worker.
         json: Print JSON.
     """
     from dialog_gym import baselines
+    from dialog_gym.distributed.cluster import Cluster
 
     need_folder(policy)
+    cluster = Cluster.of(ray, workers, gpus)
     folder = Path(policy)
     known = policy in baselines.POLICIES or not folder.is_dir()
     if env is None and known and policy not in baselines.POLICIES:
@@ -259,13 +292,7 @@ def evaluate(
     if known:
         baselines.require(policy, trial)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
-    scale, no_scale = ({}, "") if raw else _scale(trial)
-    if known:
-        result = baselines.evaluate(policy, trial, scale)
-    else:
-        from dialog_gym.agent import load_agent
-
-        result = trial.score(load_agent(folder).act, folder.name, scale)
+    result, no_scale = _evaluated(policy, trial, raw, cluster)
     judged = None if examiner is None else judge_episodes(examiner, result.episodes)
     if out is not None:
         _write_episodes(out, result, judged)
@@ -475,12 +502,27 @@ def need_folder(policy: str) -> None:
         raise ValueError(f"{policy!r} looks like the folder of a run or of a saved agent, but {found}")
 
 
-def _scale(trial: Trial) -> tuple[dict[str, float], str]:
-    """Return what the 0 and the 1 of the normalised score earn, or why nobody knows."""
+def _evaluated(policy: str, trial: Trial, raw: bool, cluster: Cluster | None) -> tuple[Evaluation, str]:
+    """Return what ``policy`` (the name of one, or a folder) earns, and why there is no normalised score."""
     from dialog_gym import baselines
+    from dialog_gym.agent import load_agent
+    from dialog_gym.distributed.remote import RemoteTrial
 
+    agent = Path(policy) if policy not in baselines.POLICIES and Path(policy).is_dir() else None
+    if cluster is not None:
+        with RemoteTrial(trial, cluster, agent) as remote:
+            scale, no_scale = ({}, "") if raw else _scale(remote.references)
+            return remote.score(None if agent else policy, scale), no_scale
+    scale, no_scale = ({}, "") if raw else _scale(lambda: baselines.references(trial))
+    if agent is None:
+        return baselines.evaluate(policy, trial, scale), no_scale
+    return trial.score(load_agent(agent).act, agent.name, scale), no_scale
+
+
+def _scale(references: Callable[[], dict[str, float]]) -> tuple[dict[str, float], str]:
+    """Return what the 0 and the 1 of the normalised score earn, or why nobody knows."""
     try:
-        return baselines.references(trial), ""
+        return references(), ""
     except NotImplementedError as error:
         return {}, str(error)
 

@@ -1,0 +1,396 @@
+"""Run the cells of a suite: agents with seeds in worlds, one JSON file each.
+
+The command is ``dialog-gym bench SUITE``; ``dialog_gym.benchmarks.results_folder`` tells what the folder holds. A cell
+that is there is not computed again. One that fails is told, its traceback stays in ``failed/``, and the rest goes on;
+started again, the command tries it once more. Several processes may share a folder: a process claims a cell before it
+computes it, and the system ends the claim of a process that dies, so that another one goes on with the cell's run.
+
+Seed 1 of all cells comes first, then seed 2, so that a table can be shown early.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from dialog_gym import checkpoint
+from dialog_gym.agent import agent_spec
+from dialog_gym.benchmarks.bench_policies import Made, Place, holding, why_not
+from dialog_gym.benchmarks.command import made_with, write_cell
+from dialog_gym.benchmarks.results_folder import CELLS, EPISODES, SUITE, Results, cell_name
+from dialog_gym.benchmarks.suites import Part, Row, Suite, World
+from dialog_gym.data.episodes import Episodes, Recorded
+from dialog_gym.data.exchange import import_rows
+from dialog_gym.errors import unknown
+from dialog_gym.runs import RunFolderError, lock_folder, versions
+
+log = logging.getLogger("dialog_gym")
+
+FAILED, CLAIMS = "failed", "claims"
+WAIT = 0.5  # seconds between two looks at cells that others compute
+
+
+class Cell(NamedTuple):
+    """One entry of the table."""
+
+    row: Row
+    world: World
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return cell_name(self.world.name, self.row.name, self.seed)
+
+    @property
+    def env(self) -> str:
+        """Where it acts."""
+        return self.world.env(vectors=self.row.vectors)
+
+
+class Plan(NamedTuple):
+    """What is to be computed, and what cannot be, with reasons by agent and world."""
+
+    cells: tuple[Cell, ...]
+    not_applicable: dict[tuple[str, str], str]
+
+
+def plan(suite: Suite, agents: Sequence[str] = (), worlds: Sequence[str] = (), seeds: int = 0) -> Plan:
+    """Return the cells of ``suite`` in the order in which they are computed.
+
+    Args:
+        suite: The suite.
+        agents: Rows of the table; none: all.
+        worlds: Worlds or ids of environments; none: all.
+        seeds: Seeds 1, 2, ... of rows that need several; 0: as many as the suite has.
+
+    Raises:
+        KeyError: The suite has no such agent or environment; the message names the nearest.
+        ValueError: ``seeds`` is negative.
+    """
+    if seeds < 0:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    wanted = {_named("agent", name, suite.rows) for name in agents} or set(suite.rows)
+    where = {_named("environment", _world_name(name), suite.worlds) for name in worlds} or set(suite.worlds)
+    reasons: dict[tuple[str, str], str] = {}
+    pairs: dict[tuple[str, str], tuple[Row, World]] = {}
+    for part in suite.parts:
+        for row, world in _pairs(part):
+            if row.name not in wanted or world.name not in where or (row.name, world.name) in pairs:
+                continue
+            if reason := why_not(row, world):
+                reasons[row.name, world.name] = reason
+            else:
+                pairs[row.name, world.name] = (row, world)
+    cells = [
+        Cell(row, world, seed)
+        for seed in range(1, (seeds or suite.seeds) + 1)
+        for row, world in pairs.values()
+        if seed == 1 or row.seeded
+    ]
+    return Plan(tuple(cells), reasons)
+
+
+def _pairs(part: Part) -> Iterator[tuple[Row, World]]:
+    return ((row, world) for row in part.rows for world in part.worlds)
+
+
+def _named(kind: str, name: str, known: Iterable[str]) -> str:
+    if name not in known:
+        raise unknown(kind, name, known)
+    return name
+
+
+def _world_name(name: str) -> str:
+    """Return the world of ``"Bargain"``, ``"Bargain-v0"`` or ``"dialog_gym/BargainPrefix-v0"``."""
+    short = name.rpartition("/")[2]
+    return (short.rpartition("-v")[0] or short).removesuffix("Prefix")
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def open_folder(suite: Suite, out: Path, what: Plan) -> None:
+    """Note in ``out`` what is asked for, beside what was before.
+
+    Raises:
+        ValueError: The folder was made with other settings, or holds something else.
+    """
+    path, config = out / SUITE, json.loads(json.dumps(asdict(suite)))
+    if not path.exists() and out.exists() and any(one.name != CLAIMS for one in out.iterdir()):
+        raise ValueError(f"{out} holds other files and no {SUITE}; choose another folder")
+    with holding(out / CLAIMS):
+        told: dict[str, Any] = {"asked": [], "not_applicable": []}
+        if path.exists():
+            told = _suite_there(path, config)
+        names = [cell.name for cell in what.cells if cell.name not in told["asked"]]
+        reasons = {(one["agent"], one["world"]): one["reason"] for one in told["not_applicable"]}
+        reasons |= what.not_applicable
+        for cell in what.cells:  # a speaker may have been built since
+            reasons.pop((cell.row.name, cell.world.name), None)
+        shown = [{"agent": agent, "world": world, "reason": why} for (agent, world), why in reasons.items()]
+        now = {"config": config, "asked": [*told["asked"], *names], "not_applicable": shown}
+        if now != told:
+            checkpoint.write_json(path, now)
+
+
+def _suite_there(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``path`` tells."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        old = told["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is broken ({error}); choose another folder") from error
+    if old != config:
+        names = ", ".join(sorted(name for name in {*old, *config} if old.get(name) != config.get(name)))
+        raise ValueError(
+            f"{path.parent} was made by the suite {old.get('name')!r} with other settings ({names}); choose another "
+            "folder with --out"
+        )
+    return told
+
+
+@contextmanager
+def claimed(out: Path, cell: Cell) -> Iterator[bool]:
+    """Claim a cell for this process; yield False if another process has it."""
+    folder = out / CLAIMS / cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock: IO[str] | None = None
+    try:
+        lock = lock_folder(folder)
+    except RunFolderError:
+        yield False
+        return
+    with lock:
+        yield True
+
+
+# --- the cells ----------------------------------------------------------------------------------
+
+
+def config_of(cell: Cell, place: Place) -> dict[str, Any]:
+    """Return what determines a cell, as JSON values."""
+    suite, row = place.suite, cell.row
+    told = {"world": cell.world.name, "env": cell.env, "agent": row.name, "seed": cell.seed}
+    args = row.settings(cell.world.name)
+    config = {"cell": told, "kind": row.kind, "made": row.made, "args": args, "episodes": suite.episodes}
+    config |= {"lm": cell.world.lm, "recorded": suite.recorded}
+    if row.learns:
+        points = {"points": suite.points, "episodes": suite.point_episodes}
+        config |= {"learns": row.learns, "data": asdict(suite.data), "curve": points}
+    read: dict[str, Any] = json.loads(json.dumps(config))
+    return read
+
+
+def compute(cell: Cell, place: Place, running: dict[str, str | None], command: str) -> None:
+    """Compute a cell and write its file; its data first, unless they are there."""
+    path, config = place.out / CELLS / f"{cell.name}.json", config_of(cell, place)
+    if made_with(path, config):
+        return
+    place.lm(cell.world)
+    data = place.data_of(cell.row, cell.world)
+
+    def found() -> dict[str, Any]:
+        made = place.made(cell.row, cell.world, cell.seed, cell.name)
+        return {
+            "result": made.evaluation.to_json(),
+            "budget": budget_of(place, cell),
+            **_learned(cell, made),
+            "episodes": _record(cell, place, made),
+            "data": data,
+            "lm": place.lm(cell.world),
+            "command": f"{command} --agents {cell.row.name} --envs {cell.world.name} --seeds {cell.seed}",
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hardware": hardware(),
+        }
+
+    write_cell(path, config, found, running)
+    for left in (place.out / "runs" / cell.name).rglob("checkpoints"):
+        shutil.rmtree(left, ignore_errors=True)  # of use while the cell is unfinished; the agent stays
+
+
+def budget_of(place: Place, cell: Cell) -> float | None:
+    """Return what an episode may cost in the mean, None where nothing costs."""
+    from dialog_gym.baselines import text_rows
+
+    task: Any = text_rows(place.trial(cell.row, cell.world).venv).task
+    return None if task.cost is None or task.budget is None else float(task.budget)
+
+
+def _learned(cell: Cell, made: Made) -> dict[str, Any]:
+    row = cell.row
+    unit = "updates" if row.learns != "episodes" else "steps" if row.vectors else "episodes"
+    curve = curve_of(made.run) if made.run is not None and row.learns else []
+    return {
+        "curve": curve,
+        "curve_unit": unit if curve else "",
+        "learned_from": row.learns,
+        "tokens": made.tokens,
+    }
+
+
+def curve_of(run: Path) -> list[tuple[int, float]]:
+    """Return step and mean return of the evaluations of a run, [] where there were none."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    told = [json.loads(line) for line in lines]
+    return [(int(one["step"]), float(one["eval/return"])) for one in told if "eval/return" in one]
+
+
+def _record(cell: Cell, place: Place, made: Made) -> str:
+    """Write the first held-out dialogues, whole or not at all, and return their folder within ``out``."""
+    folder = place.out / EPISODES / cell.name
+    trial = place.trial(cell.row, cell.world)
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before it wrote the cell
+    first = made.evaluation.episodes[: place.suite.recorded]
+    rows = (
+        Recorded.of(replace(episode, actions=None, states=None), cell.env, dict(trial.env_kwargs), cell.row.name)
+        for episode in first
+    )
+    import_rows(Episodes, rows, folder)
+    return str(folder.relative_to(place.out))
+
+
+def hardware() -> dict[str, Any]:
+    """Return what this machine is."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "gpu": gpu}
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+def run_cells(cells: Sequence[Cell], place: Place, *, since: float, command: str) -> list[str]:
+    """Compute what is missing of ``cells``; return the names of those that failed.
+
+    Args:
+        cells: In their order.
+        place: Suite and folder.
+        since: Seconds since 1970; cells of which a process has failed after that are not tried again.
+        command: What makes them again, told in their files.
+    """
+    running = versions()
+    for name in dict.fromkeys(cell.row.made for cell in cells if cell.row.kind == "agent"):
+        _ = agent_spec(name).args  # imported now, so that all cells run the code whose commit they tell
+    left = list(cells)
+    while left:
+        held = [cell for cell in left if not _done(cell, place, since) and not _tried(cell, place, running, command)]
+        if len(held) == len(left):
+            time.sleep(WAIT)
+        left = held
+    return [cell.name for cell in cells if _failure(cell, place).exists()]
+
+
+def _tried(cell: Cell, place: Place, running: dict[str, str | None], command: str) -> bool:
+    """Compute a cell; return False if another process has it."""
+    with claimed(place.out, cell) as mine:
+        if not mine:
+            return False
+        failure = _failure(cell, place)
+        log.info("%s", cell.name)
+        try:
+            compute(cell, place, running, command)
+            failure.unlink(missing_ok=True)
+        except Exception:
+            log.exception("the cell %s failed; the others go on", cell.name)
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_text(failure, traceback.format_exc())
+    return True
+
+
+def _done(cell: Cell, place: Place, since: float) -> bool:
+    """Return whether a cell is there, or has failed after ``since``."""
+    failure = _failure(cell, place)
+    if failure.exists() and failure.stat().st_mtime > since:
+        return True
+    try:
+        return made_with(place.out / CELLS / f"{cell.name}.json", config_of(cell, place))
+    except (ValueError, KeyError, TypeError):
+        return False  # computing it says what is wrong
+
+
+def _failure(cell: Cell, place: Place) -> Path:
+    return place.out / FAILED / f"{cell.name}.txt"
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def table(results: Results, suite: Suite) -> str:
+    """Return mean returns by agent and world as Markdown, with the number of seeds; and what is missing or broken."""
+    names = list(dict.fromkeys([*suite.rows, *(result.agent for result in results.results)]))
+    there = {result.world for result in results.results} | {world for _, world in results.not_applicable}
+    worlds = [world for world in suite.worlds if world in there]
+    lines = ["| agent | " + " | ".join(worlds) + " |", "|---|" + "---:|" * len(worlds)]
+    for name in names:
+        shown = [_shown(results, name, world) for world in worlds]
+        if any(shown):
+            lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    notes = [f"- {agent} in {world}: {why}" for (agent, world), why in results.not_applicable.items()]
+    lines += ["", "n/a, not applicable:", *_by_reason(results)] if notes else []
+    for what, found in (
+        ("of mixed versions", results.mixed),
+        ("missing", results.missing),
+        ("broken", results.broken),
+    ):
+        if found:
+            lines += ["", f"{what} ({len(found)}): {'; '.join(found)}"]
+    return "\n".join(lines)
+
+
+def _shown(results: Results, agent: str, world: str) -> str:
+    means = [
+        float(result.returns.mean()) for result in results.results if (result.agent, result.world) == (agent, world)
+    ]
+    if means:
+        return f"{np.mean(means):.3f} ({len(means)})"
+    return "n/a" if (agent, world) in results.not_applicable else ""
+
+
+def _by_reason(results: Results) -> list[str]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for (agent, world), why in results.not_applicable.items():
+        found.setdefault((world, why), []).append(agent)
+    return [f"- {world}: {', '.join(agents)}: {why}" for (world, why), agents in found.items()]
+
+
+def table_json(results: Results) -> dict[str, Any]:
+    """Return what ``table`` tells as JSON values."""
+    rows = [
+        {
+            "agent": one.agent,
+            "world": one.world,
+            "seed": one.seed,
+            "return": float(one.returns.mean()),
+            "cost": float(one.costs.mean()),
+            "success": one.success,
+            "cpu_seconds": one.cpu_seconds,
+        }
+        for one in results.results
+    ]
+    reasons = [
+        {"agent": agent, "world": world, "reason": why} for (agent, world), why in results.not_applicable.items()
+    ]
+    told = {name: list(getattr(results, name)) for name in ("mixed", "missing", "broken")}
+    return {"results": rows, "not_applicable": reasons, **told}
