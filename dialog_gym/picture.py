@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,16 @@ def colour(value: float, scale: float) -> tuple[int, int, int]:
 
 def scale_of(dialogues: Sequence[ScoredDialogue]) -> float:
     """Return what is shown in full colour: what 95% of the turns do not exceed, in size; 1 where nothing is known."""
-    sizes = [abs(value) for one in dialogues for value in one.rewards if value is not None]
+    return full_colour(value for one in dialogues for value in one.rewards if value is not None)
+
+
+def full_colour(values: Iterable[float]) -> float:
+    """Return what 95% of ``values`` do not exceed, in size; 1 where there are none, or nothing but zeros.
+
+    >>> full_colour([0.0, -2.0, 2.0]), full_colour([])
+    (2.0, 1.0)
+    """
+    sizes = [abs(value) for value in values]
     return float(np.quantile(sizes, 0.95)) or 1.0 if sizes else 1.0
 
 
