@@ -71,9 +71,7 @@ ELSEWHERE = (
     Elsewhere("choose", "lm.merge_command", 0, "Name the run that earns most within a budget of cost."),
     Elsewhere("tournament", "tournament.command", 1, "Compare the answers of policies by a judge, and rate them."),
     Elsewhere("report", "report.command", 1, "Write one HTML page of results and dialogues."),
-    Elsewhere(
-        "leaderboard", "benchmarks.leaderboard_command", 1, "Compare the agents of a benchmark, with intervals."
-    ),
+    Elsewhere("leaderboard", "benchmarks.leaderboard_command", 1, "Rank the agents of a benchmark, with intervals."),
     Elsewhere("society", "envs.society_command", 1, "Play and draw societies of agents that teach each other."),
     Elsewhere("bench", "benchmarks.bench_command", 1, "Benchmark agents on worlds, by a suite, and show the table."),
 )

@@ -1,0 +1,391 @@
+"""A leaderboard: what results say of agents, world by world and over all of them.
+
+In each world the mean return over runs (seeds) has Student's t interval; so have cost and success. The normalised
+score is 0 for the row ``lm`` of the world and 1 for ``oracle``, both taken as exact. Over worlds there are
+interquartile mean, mean, median and optimality gap of the normalised scores, with stratified bootstrap intervals
+(``dialog_gym.benchmarks.statistics``).
+
+What is not there is told, never guessed: an agent is aggregated over the worlds where it has runs and there is a
+scale, and the number of them is shown; two agents are compared over the worlds that both have. One run has no
+interval. A baseline that learns nothing and has one run stands beside every run of an agent that it is compared with.
+
+Every interval has a generator of its own, made from the seed and the names of the agents: a leaderboard with one agent
+more has the same numbers for the others.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dialog_gym.benchmarks import statistics
+from dialog_gym.benchmarks.paired import Difference, paired_difference
+from dialog_gym.benchmarks.results_folder import Result, Results
+from dialog_gym.benchmarks.statistics import RESAMPLES, Estimate, estimate, over_runs
+from dialog_gym.rollout import normalise
+
+Floats = npt.NDArray[np.float64]
+Status = Literal["done", "not applicable", "missing"]
+
+REFERENCES = ("lm", "oracle")
+"""What the normalised score is measured by; never named as the best of a world."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An agent in a world.
+
+    Attributes:
+        world: The world.
+        agent: The agent.
+        status: ``"done"`` if there is at least one run; ``"not applicable"``, or ``"missing"``.
+        reason: Why it is not applicable.
+        runs: How many runs there are; 0 unless done, and then everything below is None or empty.
+        missing: How many runs were asked for and are not there.
+        episodes: Least number of episodes of a run.
+        score: Mean return.
+        normalised: The same on the scale of the world; None where it has none.
+        cost: Mean cost of an episode.
+        budget: Most that it may be in the mean; None where the world has none.
+        success: Share of episodes that reached the goal.
+        behind: What it earns less (a negative mean) than ``best``, run by run; None for the best itself, for the
+            references, and where the two have no runs or episodes in common.
+        best: The agent with the highest mean return of the world, references left out. It is chosen by these runs, so
+            that it looks a little better than it is.
+        learned_from: ``"episodes"``, ``"log"``, ``"rankings"`` or "".
+        cpu_seconds: Of a run, in the mean.
+        tokens: Of a run, in the mean; None where a run did not count them.
+    """
+
+    world: str
+    agent: str
+    status: Status
+    reason: str = ""
+    runs: int = 0
+    missing: int = 0
+    episodes: int = 0
+    score: Estimate | None = None
+    normalised: Estimate | None = None
+    cost: Estimate | None = None
+    budget: float | None = None
+    success: Estimate | None = None
+    behind: Difference | None = None
+    best: str = ""
+    learned_from: str = ""
+    cpu_seconds: float | None = None
+    tokens: float | None = None
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the mean cost is more than the world allows."""
+        return self.cost is not None and self.budget is not None and self.cost.value > self.budget + 1e-9
+
+
+@dataclass(frozen=True)
+class Total:
+    """An agent over the worlds where it has a normalised score.
+
+    Attributes:
+        agent: The agent.
+        worlds: Their names.
+        of: How many worlds there are on the leaderboard.
+        runs: Least number of runs in one of them.
+        iqm: Interquartile mean of the runs' normalised scores.
+        mean: Mean over worlds.
+        median: Median over worlds.
+        gap: Optimality gap: how much runs miss the oracle's 1 in the mean.
+        cpu_seconds: Of one run in each of the worlds, in all.
+        over_budget: Worlds where its mean cost is more than they allow.
+    """
+
+    agent: str
+    worlds: tuple[str, ...]
+    of: int
+    runs: int
+    iqm: Estimate
+    mean: Estimate
+    median: Estimate
+    gap: Estimate
+    cpu_seconds: float
+    over_budget: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Duel:
+    """How probable it is that a run of ``agent`` is better than one of ``other``, over the worlds that both have."""
+
+    agent: str
+    other: str
+    worlds: tuple[str, ...]
+    better: Estimate
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """What results say.
+
+    Attributes:
+        worlds: In the order of their names.
+        agents: The highest interquartile mean first; then those without one, by name.
+        entries: By world, then agent: one for each pair.
+        totals: In the order of agents; agents without a normalised score are not there.
+        duels: Each pair of agents with worlds in common, the one that stands higher first.
+        unscaled: Worlds without ``lm`` or ``oracle``, which no total counts.
+        missing: Names of runs that were asked for and are not there.
+        broken: Files left out, each with its reason.
+        mixed: How versions differ.
+    """
+
+    worlds: tuple[str, ...]
+    agents: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    totals: tuple[Total, ...]
+    duels: tuple[Duel, ...]
+    unscaled: tuple[str, ...]
+    missing: tuple[str, ...]
+    broken: tuple[str, ...]
+    mixed: tuple[str, ...]
+
+    def entry(self, world: str, agent: str) -> Entry:
+        """Return the entry of an agent in a world."""
+        return self.entries[self.worlds.index(world) * len(self.agents) + self.agents.index(agent)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON values; intervals are lists of value, low and high."""
+        told: dict[str, Any] = asdict(self)
+        for one, entry in zip(told["entries"], self.entries, strict=True):
+            one["over_budget"] = entry.over_budget
+        return told
+
+
+ByAgent = Mapping[str, Mapping[str, Sequence[Result]]]
+"""The runs of each agent in each world, by seed."""
+
+
+def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) -> Leaderboard:
+    """Return the leaderboard of ``results``.
+
+    Args:
+        results: From ``read_results``.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+
+    Raises:
+        ValueError: There is no result.
+    """
+    if not results.results:
+        left_out = f"; left out: {'; '.join(results.broken)}" if results.broken else ""
+        raise ValueError(f"expected at least one result, got none{left_out}; `dialog-gym bench` makes them")
+    made = by_agent(results.results)
+    lost = [_asked(name) for name in results.missing]
+    worlds = sorted({one.world for one in results.results} | {world for world, _ in lost})
+    worlds = sorted({*worlds, *(world for _, world in results.not_applicable)})
+    names = {*made, *(agent for _, agent in lost), *(agent for agent, _ in results.not_applicable)}
+    scores = normalised_scores(results)
+    totals = [_total(agent, scores[agent], made, len(worlds), seed, resamples) for agent in made if scores[agent]]
+    totals.sort(key=lambda total: (-total.iqm.value, total.agent))
+    ranked = [total.agent for total in totals]
+    agents = (*ranked, *sorted(names - set(ranked)))
+    entries = [
+        _entry(world, agent, results, made, lost.count((world, agent)), seed, resamples)
+        for world in worlds
+        for agent in agents
+    ]
+    return Leaderboard(
+        worlds=tuple(worlds),
+        agents=agents,
+        entries=tuple(entries),
+        totals=tuple(totals),
+        duels=tuple(_duels(ranked, scores, seed, resamples)),
+        unscaled=tuple(world for world in worlds if not has_scale(results, world)),
+        missing=results.missing,
+        broken=results.broken,
+        mixed=results.mixed,
+    )
+
+
+def normalised_scores(results: Results) -> dict[str, dict[str, Floats]]:
+    """Return for each agent and world the normalised scores of its runs, shape ``(runs,)``, where there is a scale."""
+    scales = {world: results.references(world) for world in {one.world for one in results.results}}
+    return {
+        agent: {world: _runs_on_scale(runs, scales[world]) for world, runs in own.items() if has_scale(results, world)}
+        for agent, own in by_agent(results.results).items()
+    }
+
+
+def difference(
+    runs: Sequence[Result], others: Sequence[Result], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Difference | None:
+    """Return what ``runs`` of an agent earn more than ``others`` of another in one world, paired by seeds.
+
+    A baseline that learned nothing and has one run is paired with every run of the other.
+
+    Returns:
+        None where they have no runs or no episodes in common.
+    """
+    pairs = _pairs(runs, others)
+    shared = sorted(set.intersection(*(set(one.seeds) for pair in pairs for one in pair))) if pairs else []
+    if not shared:
+        return None
+    gains = [_at(one, shared) - _at(other, shared) for one, other in pairs]
+    rng = generator(seed, "difference", runs[0].world, runs[0].agent, others[0].agent)
+    return paired_difference(np.stack(gains), rng=rng, resamples=resamples)
+
+
+def by_agent(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
+    """Return the runs of each agent in each world, by seed."""
+    found: dict[str, dict[str, list[Result]]] = {}
+    for one in sorted(results, key=lambda one: (one.agent, one.world, one.seed)):
+        found.setdefault(one.agent, {}).setdefault(one.world, []).append(one)
+    return found
+
+
+def _asked(name: str) -> tuple[str, str]:
+    """Return world and agent of a cell's name."""
+    world, _, rest = name.partition("--")
+    return world, rest.rpartition("--")[0]
+
+
+def has_scale(results: Results, world: str) -> bool:
+    """Return whether ``lm`` and ``oracle`` are there, and earn different returns."""
+    return normalise(0.0, results.references(world)) is not None
+
+
+def on_scale(value: float, references: Mapping[str, float]) -> float:
+    """Return a return on the scale 0 = ``lm``, 1 = ``oracle``.
+
+    Raises:
+        ValueError: There is no such scale.
+    """
+    scaled = normalise(value, references)
+    if scaled is None:
+        raise ValueError(f"expected a world with different returns of lm and oracle, got {dict(references)}")
+    return scaled
+
+
+def _runs_on_scale(runs: Sequence[Result], references: Mapping[str, float]) -> Floats:
+    return np.array([on_scale(float(run.returns.mean()), references) for run in runs])
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """Return a generator that depends on the seed and the names alone."""
+    return np.random.default_rng([seed, zlib.crc32("\n".join(names).encode())])
+
+
+def _entry(world: str, agent: str, results: Results, made: ByAgent, lost: int, seed: int, resamples: int) -> Entry:
+    runs = made.get(agent, {}).get(world, ())
+    if not runs:
+        reason = results.not_applicable.get((agent, world))
+        return Entry(world, agent, "missing" if reason is None else "not applicable", reason or "", missing=lost)
+    score, references = over_runs([run.returns.mean() for run in runs]), results.references(world)
+    best = _best(world, made)
+    behind = None
+    if best and agent not in (best, *REFERENCES):
+        behind = difference(runs, made[best][world], seed=seed, resamples=resamples)
+    tokens = [run.tokens for run in runs if run.tokens is not None]
+    return Entry(
+        world=world,
+        agent=agent,
+        status="done",
+        runs=len(runs),
+        missing=lost,
+        episodes=min(len(run.seeds) for run in runs),
+        score=score,
+        normalised=_scaled(score, references) if has_scale(results, world) else None,
+        cost=over_runs([run.costs.mean() for run in runs]),
+        budget=runs[0].budget,
+        success=_share([run.success for run in runs]),
+        behind=behind,
+        best=best,
+        learned_from=runs[0].learned_from,
+        cpu_seconds=float(np.mean([run.cpu_seconds for run in runs])),
+        tokens=float(np.mean(tokens)) if len(tokens) == len(runs) else None,
+    )
+
+
+def _best(world: str, made: ByAgent) -> str:
+    """Return the agent that earns most in ``world``, references left out; "" if there is none."""
+    means = {
+        agent: float(np.mean([run.returns.mean() for run in own[world]]))
+        for agent, own in made.items()
+        if world in own and agent not in REFERENCES
+    }
+    return max(means, key=means.__getitem__, default="")
+
+
+def _scaled(score: Estimate, references: Mapping[str, float]) -> Estimate:
+    value = on_scale(score.value, references)
+    if score.low is None or score.high is None:
+        return Estimate(value)
+    low, high = sorted((on_scale(score.low, references), on_scale(score.high, references)))
+    return Estimate(value, low, high)
+
+
+def _share(shares: Sequence[float]) -> Estimate:
+    """Return the mean of shares; the interval is cut where no share can be."""
+    found = over_runs(shares)
+    if found.low is None or found.high is None:
+        return found
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
+
+
+def _total(agent: str, own: Mapping[str, Floats], made: ByAgent, of: int, seed: int, resamples: int) -> Total:
+    runs = [own[world] for world in own]
+
+    def told(aggregate: statistics.Aggregate) -> Estimate:
+        return estimate(aggregate, runs, rng=generator(seed, "total", agent), resamples=resamples)
+
+    cells = [made[agent][world] for world in own]
+    return Total(
+        agent=agent,
+        worlds=tuple(own),
+        of=of,
+        runs=min(map(len, runs)),
+        iqm=told(statistics.iqm),
+        mean=told(statistics.mean),
+        median=told(statistics.median),
+        gap=told(statistics.optimality_gap),
+        cpu_seconds=float(sum(np.mean([run.cpu_seconds for run in cell]) for cell in cells)),
+        over_budget=tuple(cell[0].world for cell in cells if _over_budget(cell)),
+    )
+
+
+def _over_budget(runs: Sequence[Result]) -> bool:
+    budget = runs[0].budget
+    return budget is not None and float(np.mean([run.costs.mean() for run in runs])) > budget + 1e-9
+
+
+def _duels(
+    agents: Sequence[str], scores: Mapping[str, Mapping[str, Floats]], seed: int, resamples: int
+) -> Iterable[Duel]:
+    for agent, other in combinations(agents, 2):
+        common = [world for world in scores[agent] if world in scores[other]]
+        if common:
+            better = estimate(
+                statistics.probability_of_improvement,
+                *([scores[name][world] for world in common] for name in (agent, other)),
+                rng=generator(seed, "duel", agent, other),
+                resamples=resamples,
+            )
+            yield Duel(agent, other, tuple(common), better)
+
+
+def _pairs(runs: Sequence[Result], others: Sequence[Result]) -> list[tuple[Result, Result]]:
+    if len(others) == 1 and not others[0].learned_from:
+        return [(run, others[0]) for run in runs]
+    if len(runs) == 1 and not runs[0].learned_from:
+        return [(runs[0], other) for other in others]
+    by_seed = {other.seed: other for other in others}
+    return [(run, by_seed[run.seed]) for run in runs if run.seed in by_seed]
+
+
+def _at(run: Result, seeds: Sequence[int]) -> Floats:
+    """Return the returns of the episodes with ``seeds``."""
+    place = {seed: k for k, seed in enumerate(run.seeds)}
+    return np.asarray(run.returns[[place[seed] for seed in seeds]])

@@ -1,0 +1,77 @@
+"""Performance profiles and learning curves of agents over all worlds of a leaderboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dialog_gym.benchmarks import statistics
+from dialog_gym.benchmarks.leaderboard import by_agent, generator, has_scale, normalised_scores, on_scale
+from dialog_gym.benchmarks.results_folder import Result, Results
+from dialog_gym.benchmarks.statistics import RESAMPLES, Band
+
+Floats = npt.NDArray[np.float64]
+
+
+def profiles(results: Results, taus: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Band]:
+    """Return for each agent the share of its runs with a normalised score above each of ``taus``.
+
+    Each over the worlds where it has one, as in the totals of a leaderboard: two agents with other worlds are not to
+    be compared.
+    """
+    return {
+        agent: statistics.run_profile(
+            list(own.values()), taus, rng=generator(seed, "profile", agent), resamples=resamples
+        )
+        for agent, own in normalised_scores(results).items()
+        if own
+    }
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How an agent improved while it learned: interquartile mean of the normalised scores, over worlds and runs.
+
+    Attributes:
+        agent: The agent.
+        unit: Of ``at``: ``"episodes"``, ``"updates"``.
+        worlds: With a curve and a scale.
+        at: Where, shape ``(points,)``; the range that all its runs have.
+        score: There.
+    """
+
+    agent: str
+    unit: str
+    worlds: tuple[str, ...]
+    at: Floats
+    score: Band
+
+
+def learning(results: Results, *, seed: int = 0, resamples: int = RESAMPLES, points: int = 40) -> list[Learning]:
+    """Return the learning curve of each agent by unit, where its runs have some range in common."""
+    found = []
+    for agent, own in by_agent(results.results).items():
+        for unit in sorted({run.curve_unit for runs in own.values() for run in runs if run.curve}):
+            curves = {
+                world: [_scaled_curve(run, results) for run in runs if run.curve and run.curve_unit == unit]
+                for world, runs in own.items()
+                if has_scale(results, world)
+            }
+            curves = {world: runs for world, runs in curves.items() if runs}
+            if not curves:
+                continue
+            try:
+                grid = statistics.common_grid(list(curves.values()), points)
+            except ValueError:  # no range that all have
+                continue
+            rng = generator(seed, "learning", agent, unit)
+            band = statistics.efficiency(list(curves.values()), grid, rng=rng, resamples=resamples)
+            found.append(Learning(agent, unit, tuple(curves), grid, band))
+    return found
+
+
+def _scaled_curve(run: Result, results: Results) -> list[tuple[float, float]]:
+    references = results.references(run.world)
+    return [(float(at), on_scale(value, references)) for at, value in run.curve]

@@ -1,0 +1,267 @@
+"""A leaderboard as Markdown, for papers and READMEs, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from dialog_gym.benchmarks.leaderboard import Entry, Leaderboard, Total
+from dialog_gym.benchmarks.statistics import Estimate
+from dialog_gym.checkpoint import write_text
+
+BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
+OVER = "†"
+COLUMNS = ("table", "world", "agent", "other", "measure", "value", "low", "high", "runs", "note")
+
+
+def summary(board: Leaderboard) -> str:
+    """Return the table over worlds, that of normalised scores by world, and the notes, as Markdown."""
+    parts = [_totals(board), _grid(board), _notes(board)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def markdown(board: Leaderboard) -> str:
+    """Return everything as Markdown: the summary, a table for each world, and who is better than whom."""
+    parts = ["## Over all worlds", summary(board)]
+    for world in board.worlds:
+        parts += [f"## {world}", _world(board, world)]
+    if board.duels:
+        parts += ["## Probability that a run of the row is better than one of the column", _duels(board)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_into(path: Path, text: str) -> bool:
+    """Put ``text`` between the markers ``<!-- leaderboard -->`` and ``<!-- /leaderboard -->`` of a file.
+
+    Returns:
+        Whether the file is another one now; the same text again changes nothing.
+
+    Raises:
+        ValueError: The markers are not there once each, in this order.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        old = file.read()
+    if (old.count(BEGIN), old.count(END)) != (1, 1) or old.index(BEGIN) > old.index(END):
+        raise ValueError(
+            f"{path} should have {BEGIN} once and {END} once after it, got {old.count(BEGIN)} and {old.count(END)}; "
+            "put them on lines of their own where the leaderboard is to be"
+        )
+    line = "\r\n" if "\r\n" in old else "\n"
+    before, rest = old.split(BEGIN)
+    new = line.join([before + BEGIN, "", *text.strip().splitlines(), "", END + rest.split(END)[1]])
+    if new == old:
+        return False
+    _write(path, new)
+    return True
+
+
+def write_markdown(path: Path, board: Leaderboard) -> None:
+    """Write everything as Markdown."""
+    _write(path, markdown(board))
+
+
+def write_csv(path: Path, board: Leaderboard) -> None:
+    """Write one line per number, with its interval: tables ``total``, ``world`` and ``duel``."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_numbers(board))
+    _write(path, file.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def _totals(board: Leaderboard) -> str:
+    head = ("agent", "worlds", "runs", "IQM", "mean", "optimality gap", "CPU min")
+    rows = [
+        (
+            _named(total.agent, over=bool(total.over_budget)),
+            f"{len(total.worlds)} of {total.of}",
+            f"{total.runs}",
+            *(_with_ends(number, 2) for number in (total.iqm, total.mean, total.gap)),
+            f"{total.cpu_seconds / 60:.1f}",
+        )
+        for total in board.totals
+    ]
+    return _table(head, rows, left=1) if rows else ""
+
+
+def _grid(board: Leaderboard) -> str:
+    worlds = [world for world in board.worlds if world not in board.unscaled]
+    rows = [
+        (_named(agent), *(_score(board.entry(world, agent)) for world in worlds))
+        for agent in board.agents
+        if any(board.entry(world, agent).status == "done" for world in worlds)
+    ]
+    return _table(("agent", *worlds), rows, left=1) if worlds and rows else ""
+
+
+def _score(entry: Entry) -> str:
+    if entry.normalised is None:
+        return "n/a" if entry.status == "not applicable" else entry.status
+    value, low, high = entry.normalised
+    shown = f"{value:.2f}" if low is None or high is None else f"{value:.2f} ± {(high - low) / 2:.2f}"
+    lost = f" ({entry.runs} of {entry.runs + entry.missing} runs)" if entry.missing else ""
+    return shown + (f" {OVER}" if entry.over_budget else "") + lost
+
+
+def _notes(board: Leaderboard) -> str:
+    lines = [
+        "Scores are normalised: 0 is the unsteered language model (`lm`), 1 the oracle. Intervals are 95% over runs: "
+        "Student's t in a world, a stratified bootstrap over worlds; a number without one comes from one run. IQM: "
+        "interquartile mean. Each agent counts over the worlds where it has runs; compare those with the same worlds.",
+    ]
+    if any(entry.over_budget for entry in board.entries):
+        lines.append(f"{OVER} costs more than the world allows.")
+    if board.unscaled:
+        lines.append(f"In no score, as `lm` or `oracle` is not there: {', '.join(board.unscaled)}.")
+    lines += _reasons(board.entries)
+    for told, what in ((board.missing, "Missing runs"), (board.broken, "Files left out")):
+        if told:
+            lines.append(f"{what} ({len(told)}): {_cell('; '.join(told))}.")
+    if board.mixed:
+        lines.append(f"**Mixed versions**: {_cell('; '.join(board.mixed))}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _reasons(entries: Iterable[Entry]) -> Iterator[str]:
+    """Say what is not applicable, worlds of one reason together."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        if entry.status == "not applicable":
+            found.setdefault((entry.agent, entry.reason), []).append(entry.world)
+    for (agent, reason), worlds in sorted(found.items()):
+        yield f"Not applicable: `{agent}` in {', '.join(worlds)}" + (f" ({_cell(reason)})." if reason else ".")
+
+
+def _world(board: Leaderboard, world: str) -> str:
+    entries = [board.entry(world, agent) for agent in board.agents]
+    done = [entry for entry in entries if entry.status == "done"]
+    done.sort(key=lambda entry: -(entry.score.value if entry.score else 0.0))
+    best = next((entry.best for entry in done), "")
+    behind = f"beside {best}" if best else "beside the best"
+    head = ("agent", "runs", "return", "normalised", behind, "resolvable", "success", "cost", "CPU s", "tokens")
+    absent = [f"`{entry.agent}`: {entry.status}" for entry in entries if entry.status != "done"]
+    told = [
+        f'Episodes per run: {min((entry.episodes for entry in done), default=0)}. "{behind}": return less that of '
+        "the best learner or baseline, paired by seeds; = where zero is in the interval. Resolvable: the least true "
+        "difference that so many runs would find four times in five.",
+        *([f"{'; '.join(absent)}."] if absent else []),
+    ]
+    return "\n\n".join([_table(head, map(_row, done), left=1), *told])
+
+
+def _row(entry: Entry) -> Sequence[str]:
+    gain = entry.behind
+    behind = ""
+    if gain is not None:
+        behind = _with_ends(Estimate(gain.mean, *(gain.over_runs or (None, None))), 3)
+        behind += " =" if gain.told_apart is False else ""
+    return (
+        _named(entry.agent),
+        f"{entry.runs}" + (f" of {entry.runs + entry.missing}" if entry.missing else ""),
+        _with_ends(entry.score, 3),
+        _with_ends(entry.normalised, 2),
+        behind,
+        f"{gain.resolvable:.3f}" if gain is not None and gain.resolvable is not None else "",
+        _with_ends(entry.success, 2),
+        _cost(entry),
+        f"{entry.cpu_seconds:.0f}" if entry.cpu_seconds is not None else "",
+        f"{entry.tokens:.3g}" if entry.tokens is not None else "",
+    )
+
+
+def _cost(entry: Entry) -> str:
+    if entry.budget is None:
+        return _with_ends(entry.cost, 3)
+    relation = f"> {entry.budget:g} {OVER}" if entry.over_budget else f"<= {entry.budget:g}"
+    return f"{_with_ends(entry.cost, 3)} {relation}"
+
+
+def _duels(board: Leaderboard) -> str:
+    agents = [total.agent for total in board.totals]
+    known: dict[tuple[str, str], tuple[float, int]] = {}
+    for duel in board.duels:
+        known[duel.agent, duel.other] = duel.better.value, len(duel.worlds)
+        known[duel.other, duel.agent] = 1 - duel.better.value, len(duel.worlds)
+    rows = [
+        (
+            _named(agent),
+            *(
+                f"{known[agent, other][0]:.2f} ({known[agent, other][1]})" if (agent, other) in known else ""
+                for other in agents
+            ),
+        )
+        for agent in agents
+    ]
+    note = "In brackets: over how many worlds, those that both have. Ties count half; the CSV has the intervals."
+    return f"{_table(('', *map(_named, agents)), rows, left=1)}\n\n{note}"
+
+
+def _with_ends(number: Estimate | None, digits: int) -> str:
+    if number is None:
+        return ""
+    value, low, high = number
+    shown = f"{value:.{digits}f}"
+    return shown if low is None or high is None else f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _named(agent: str, over: bool = False) -> str:
+    return _cell(agent) + (f" {OVER}" if over else "")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
+    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+Line = tuple[str | float | int | None, ...]
+
+
+def _numbers(board: Leaderboard) -> Iterator[Line]:
+    for total in board.totals:
+        yield from _of_total(total)
+    for entry in board.entries:
+        yield from _of_entry(entry)
+    for duel in board.duels:
+        yield ("duel", "", duel.agent, duel.other, "better", *duel.better, "", f"{len(duel.worlds)} worlds")
+
+
+def _of_total(total: Total) -> Iterator[Line]:
+    note = f"{len(total.worlds)} of {total.of} worlds"
+    for name, number in (("iqm", total.iqm), ("mean", total.mean), ("median", total.median), ("gap", total.gap)):
+        yield ("total", "", total.agent, "", name, *number, total.runs, note)
+    yield ("total", "", total.agent, "", "cpu_seconds", total.cpu_seconds, None, None, total.runs, note)
+
+
+def _of_entry(entry: Entry) -> Iterator[Line]:
+    start = ("world", entry.world, entry.agent)
+    if entry.status != "done":
+        yield (*start, "", "status", None, None, None, 0, f"{entry.status}{': ' * bool(entry.reason)}{entry.reason}")
+        return
+    note = f"{entry.missing} runs missing" if entry.missing else ""
+    over = f"more than {entry.budget:g}" if entry.over_budget else ""
+    shown = ("return", entry.score, note), ("normalised", entry.normalised, note), ("success", entry.success, note)
+    for name, number, told in (*shown, ("cost", entry.cost, over or note)):
+        if number is not None:
+            yield (*start, "", name, *number, entry.runs, told)
+    if entry.behind is not None:
+        low, high = entry.behind.over_runs or (None, None)
+        yield (*start, entry.best, "difference", entry.behind.mean, low, high, entry.behind.runs, "")
+    for name, value in (("budget", entry.budget), ("cpu_seconds", entry.cpu_seconds), ("tokens", entry.tokens)):
+        if value is not None:
+            yield (*start, "", name, value, None, None, entry.runs, "")

@@ -1,0 +1,360 @@
+"""Leaderboards: numbers by hand, what is not there, tables and files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from dialog_gym.benchmarks.leaderboard import difference, leaderboard
+from dialog_gym.benchmarks.leaderboard_curves import learning, profiles
+from dialog_gym.benchmarks.leaderboard_tables import (
+    BEGIN,
+    END,
+    markdown,
+    summary,
+    write_csv,
+    write_into,
+    write_markdown,
+)
+from dialog_gym.benchmarks.results_folder import Result, Results
+from dialog_gym.benchmarks.statistics import t_interval
+from dialog_gym.cli import main
+from tests.benchmarks.test_results_folder import cell, write_folder
+
+EPISODES = tuple(range(1_000_000, 1_000_004))
+NOISE = np.array([-0.5, -0.25, 0.25, 0.5])  # of episodes; its mean is 0
+
+
+def result(world, agent, seed, score, **told):
+    usual = {
+        "path": Path(f"{world}--{agent}--{seed}.json"),
+        "env": f"dialog_gym/{world}-v0",
+        "seeds": EPISODES,
+        "returns": score + NOISE,
+        "costs": np.zeros(4),
+        "success": 0.5,
+        "budget": None,
+        "curve": (),
+        "curve_unit": "",
+        "learned_from": "" if agent in ("lm", "oracle", "random") else "episodes",
+        "tokens": None,
+        "cpu_seconds": 60.0,
+        "wall_seconds": 70.0,
+        "versions": {},
+        "episodes": None,
+    }
+    return Result(world=world, agent=agent, seed=seed, **{**usual, **told})
+
+
+def runs(world, agent, *scores, **told):
+    return [result(world, agent, seed, score, **told) for seed, score in enumerate(scores, 1)]
+
+
+def made(*groups, **told):
+    return Results(tuple(one for group in groups for one in group), **told)
+
+
+@pytest.fixture
+def results():
+    """In Bargain lm has 1 and the oracle 3, in Chat 0 and 2; ilql has no run in Chat, and Advice has no oracle."""
+    return made(
+        runs("Bargain", "lm", 1.0),
+        runs("Bargain", "oracle", 3.0),
+        runs("Bargain", "td3", 1.5, 2.0, 2.5),
+        runs("Bargain", "ilql", 1.25, 1.5, 1.75, learned_from="log"),
+        runs("Chat", "lm", 0.0),
+        runs("Chat", "oracle", 2.0),
+        runs("Chat", "td3", 0.5, 1.5, tokens=1000),
+        runs("Advice", "td3", 0.5, 0.25, costs=np.full(4, 0.75), budget=0.5),
+        not_applicable=MappingProxyType({("ilql", "Chat"): "it reads | no <log>"}),
+        missing=("Chat--td3--3", "Advice--sacpo--1"),
+        broken=("cells/x.json: Expecting value",),
+    )
+
+
+def test_worlds_by_hand(results):
+    board = leaderboard(results)
+    assert board.worlds == ("Advice", "Bargain", "Chat")
+    entry = board.entry("Bargain", "td3")
+    assert (entry.runs, entry.episodes, entry.status, entry.cpu_seconds) == (3, 4, "done", 60.0)
+    half = 4.30265 * 0.5 / math.sqrt(3)  # Student's t of two degrees of freedom; the standard deviation is .5
+    assert entry.score == pytest.approx((2.0, 2.0 - half, 2.0 + half), abs=1e-5)
+    assert entry.normalised == pytest.approx((0.5, 0.5 - half / 2, 0.5 + half / 2), abs=1e-5)
+    assert board.entry("Bargain", "lm").normalised == (0.0, None, None), "one run has no interval"
+    assert board.entry("Bargain", "oracle").normalised == (1.0, None, None)
+    assert board.entry("Chat", "td3").tokens == 1000
+    assert board.entry("Bargain", "td3").tokens is None
+    assert board.entry("Bargain", "td3").success == (0.5, 0.5, 0.5)
+
+
+def test_totals_by_hand(results):
+    board = leaderboard(results)
+    assert board.unscaled == ("Advice",)
+    assert board.agents == ("oracle", "td3", "ilql", "lm", "sacpo")
+    totals = {total.agent: total for total in board.totals}
+    td3 = totals["td3"]  # Bargain: .25 .5 .75; Chat: .25 .75; of five runs one is left out at either end
+    assert (td3.worlds, td3.of, td3.runs, td3.cpu_seconds) == (("Bargain", "Chat"), 3, 2, 120.0)
+    assert td3.iqm.value == pytest.approx(0.5)
+    assert td3.mean.value == pytest.approx(0.5)
+    assert td3.gap.value == pytest.approx(0.5)
+    assert td3.iqm.low is not None
+    assert td3.iqm.low < 0.5
+    assert totals["ilql"].worlds == ("Bargain",), "only where it can act"
+    assert totals["ilql"].iqm.value == pytest.approx(0.25)
+    assert totals["oracle"].gap == (0, None, None)
+
+
+def test_agents_are_compared_over_worlds_that_both_have(results):
+    duels = {(duel.agent, duel.other): duel for duel in leaderboard(results).duels}
+    both = duels["td3", "ilql"]  # .25 .5 .75 against .125 .25 .375: 1/3 wins 1 of 3 with a tie, then all
+    assert both.worlds == ("Bargain",)
+    assert both.better.value == pytest.approx((1.5 + 3 + 3) / 9)
+    assert duels["td3", "lm"].worlds == ("Bargain", "Chat")
+    assert duels["td3", "lm"].better == (1.0, None, None), "lm has one run"
+
+
+def test_what_is_not_there_is_told_and_never_zero(results):
+    board = leaderboard(results)
+    absent = board.entry("Chat", "ilql")
+    assert (absent.status, absent.reason, absent.score, absent.normalised) == (
+        "not applicable",
+        "it reads | no <log>",
+        None,
+        None,
+    )
+    assert (board.entry("Advice", "sacpo").status, board.entry("Advice", "sacpo").missing) == ("missing", 1)
+    assert board.entry("Bargain", "sacpo").status == "missing"
+    assert (board.entry("Chat", "td3").runs, board.entry("Chat", "td3").missing) == (2, 1)
+    text = summary(board)
+    line = next(line for line in text.splitlines() if line.startswith("| ilql") and "n/a" in line)
+    assert line == "| ilql | 0.25 ± 0.31 | n/a |"
+    assert "Not applicable: `ilql` in Chat (it reads \\| no &lt;log>)." in text
+    assert "(2 of 3 runs)" in text
+    assert "Missing runs (2): Chat--td3--3; Advice--sacpo--1." in text
+    assert "Files left out (1): cells/x.json: Expecting value." in text
+    assert "In no score, as `lm` or `oracle` is not there: Advice." in text
+
+
+def test_cost_is_held_against_the_budget(results):
+    board = leaderboard(results)
+    assert board.entry("Advice", "td3").over_budget
+    assert not board.entry("Bargain", "td3").over_budget
+    assert "0.750 [0.750, 0.750] > 0.5 †" in markdown(board)
+
+
+def test_over_budget_marks_the_total():
+    groups = [
+        runs("Advice", name, score, costs=np.full(4, cost), budget=0.5)
+        for name, score, cost in (("lm", 0.0, 0.0), ("oracle", 1.0, 0.5), ("greedy", 2.0, 0.51))
+    ]
+    text = summary(leaderboard(made(*groups)))
+    assert "| greedy † | 1 of 1 |" in text
+    assert "| oracle | 1 of 1 |" in text, "a cost of exactly the budget is within it"
+
+
+def test_the_best_is_paired_with_the_others_by_seed(results):
+    entry = leaderboard(results).entry("Bargain", "ilql")
+    assert entry.best == "td3"
+    gain = entry.behind
+    assert gain is not None
+    assert (gain.runs, gain.episodes, gain.mean) == pytest.approx((3, 4, -0.5))
+    assert gain.over_runs == pytest.approx(t_interval([-0.25, -0.5, -0.75]))
+    assert leaderboard(results).entry("Bargain", "td3").behind is None
+    assert leaderboard(results).entry("Bargain", "oracle").behind is None
+
+
+class TestDifferences:
+    def test_runs_are_paired_by_seed(self):
+        one = [result("Chat", "td3", seed, score) for seed, score in ((1, 1.0), (2, 2.0), (5, 9.0))]
+        other = [result("Chat", "ilql", seed, score) for seed, score in ((2, 1.5), (1, 0.0), (3, 9.0))]
+        found = difference(one, other)
+        assert found is not None
+        assert (found.runs, found.mean) == pytest.approx((2, 0.75))
+
+    def test_episodes_are_paired_by_seed(self):
+        one = [result("Chat", "td3", 1, 0.0, seeds=(7, 8, 9, 10), returns=np.array([1.0, 2.0, 3.0, 4.0]))]
+        other = [result("Chat", "ilql", 1, 0.0, seeds=(9, 8, 1, 2), returns=np.array([0.5, 1.0, 9.0, 9.0]))]
+        found = difference(one, other)
+        assert found is not None
+        assert (found.episodes, found.mean) == pytest.approx((2, (2.0 - 1.0 + 3.0 - 0.5) / 2))
+
+    def test_a_baseline_of_one_run_stands_beside_every_run(self):
+        three, one = runs("Chat", "td3", 1.0, 2.0, 3.0), runs("Chat", "random", 0.5)
+        for found, sign in ((difference(three, one), 1), (difference(one, three), -1)):
+            assert found is not None
+            assert (found.runs, found.mean) == pytest.approx((3, sign * 1.5))
+
+    def test_nothing_in_common_is_no_difference(self):
+        assert difference(runs("Chat", "td3", 1.0), [result("Chat", "ilql", 2, 1.0)]) is None
+        assert difference(runs("Chat", "td3", 1.0), [result("Chat", "ilql", 1, 1.0, seeds=(1, 2, 3, 4))]) is None
+
+
+def test_numbers_do_not_depend_on_who_else_is_there(results):
+    before = leaderboard(results)
+    after = leaderboard(made(results.results, runs("Chat", "new", 0.1, 0.2), missing=results.missing))
+    assert {t.agent: t.iqm for t in before.totals}.items() <= {t.agent: t.iqm for t in after.totals}.items()
+    assert before.entry("Bargain", "td3") == after.entry("Bargain", "td3")
+
+
+def test_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"got none; left out: a\.json: no JSON; `dialog-gym bench`"):
+        leaderboard(Results((), broken=("a.json: no JSON",)))
+
+
+def test_json_is_plain(results):
+    told = json.loads(json.dumps(leaderboard(results).to_json()))
+    assert told["totals"][1]["iqm"][0] == pytest.approx(0.5)
+    (over,) = [entry for entry in told["entries"] if entry["over_budget"]]
+    assert (over["world"], over["agent"]) == ("Advice", "td3")
+
+
+class TestCurves:
+    def test_profiles_count_runs_above(self, results):
+        found = profiles(results, [-0.1, 0.3, 0.6])
+        assert found["td3"].value.tolist() == pytest.approx([1, (2 / 3 + 1 / 2) / 2, (1 / 3 + 1 / 2) / 2])
+        assert found["oracle"].value.tolist() == [1, 1, 1]
+        assert set(found) == {"td3", "ilql", "lm", "oracle"}
+
+    def test_learning_is_on_the_scale_of_each_world(self):
+        curves = [((0, 1.0), (100, 2.0)), ((0, 1.0), (100, 3.0))]
+        learners = [
+            result("Bargain", "td3", seed, 2.0, curve=curve, curve_unit="episodes")
+            for seed, curve in enumerate(curves, 1)
+        ]
+        (found,) = learning(made(runs("Bargain", "lm", 1.0), runs("Bargain", "oracle", 3.0), learners), points=3)
+        assert (found.agent, found.unit, found.worlds) == ("td3", "episodes", ("Bargain",))
+        assert found.at.tolist() == [0, 50, 100]
+        assert found.score.value.tolist() == pytest.approx([0, 0.375, 0.75])
+
+    def test_units_are_apart_and_ranges_without_overlap_left_out(self):
+        learners = [
+            result("Chat", "a", 1, 1.0, curve=((0, 0.0), (9, 1.0)), curve_unit="episodes"),
+            result("Chat", "a", 2, 1.0, curve=((0, 0.0), (5, 1.0)), curve_unit="updates"),
+            result("Chat", "b", 1, 1.0, curve=((0, 0.0), (5, 1.0)), curve_unit="updates"),
+            result("Chat", "b", 2, 1.0, curve=((7, 0.0), (9, 1.0)), curve_unit="updates"),
+        ]
+        found = learning(made(runs("Chat", "lm", 0.0), runs("Chat", "oracle", 1.0), learners))
+        assert [(one.agent, one.unit) for one in found] == [("a", "episodes"), ("a", "updates")]
+
+
+class TestFiles:
+    def test_csv_has_a_line_per_number(self, results, tmp_path):
+        write_csv(tmp_path / "new" / "board.csv", leaderboard(results))
+        lines = list(csv.DictReader(io.StringIO((tmp_path / "new" / "board.csv").read_text(encoding="utf-8"))))
+        (cell,) = [
+            line for line in lines if (line["world"], line["agent"], line["measure"]) == ("Bargain", "lm", "return")
+        ]
+        assert (cell["value"], cell["low"], cell["high"], cell["runs"]) == ("1.0", "", "", "1")
+        (absent,) = [line for line in lines if (line["world"], line["agent"]) == ("Chat", "ilql")]
+        assert (absent["value"], absent["note"]) == ("", "not applicable: it reads | no <log>")
+        (over,) = [line for line in lines if line["note"] == "more than 0.5"]
+        assert (over["measure"], over["value"]) == ("cost", "0.75")
+        assert {line["table"] for line in lines} == {"total", "world", "duel"}
+
+    def test_tables_are_whole(self, results, tmp_path):
+        write_markdown(tmp_path / "board.md", leaderboard(results))
+        text = (tmp_path / "board.md").read_text(encoding="utf-8")
+        assert [line for line in text.splitlines() if line.startswith("## ")] == [
+            "## Over all worlds",
+            "## Advice",
+            "## Bargain",
+            "## Chat",
+            "## Probability that a run of the row is better than one of the column",
+        ]
+        for table in text.split("\n\n"):
+            if table.startswith("|"):
+                assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1, table
+
+    @pytest.mark.parametrize("line", ["\n", "\r\n"])
+    def test_readme_is_refreshed_between_the_markers(self, tmp_path, line):
+        path = tmp_path / "README.md"
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            file.write(line.join(["# Title", "", BEGIN, "old", END, "after ü", ""]))
+        assert write_into(path, "| a |\n| b |")
+        with open(path, encoding="utf-8", newline="") as file:
+            assert file.read() == line.join(["# Title", "", BEGIN, "", "| a |", "| b |", "", END, "after ü", ""])
+        assert not write_into(path, "| a |\n| b |")
+        assert write_into(path, "c")
+
+    @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"])
+    def test_files_without_markers_are_left_alone(self, tmp_path, text):
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match="on lines of their own"):
+            write_into(tmp_path / "README.md", "table")
+        assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+
+
+def write_results(folder):
+    """Write a folder of results, as `dialog-gym bench` does."""
+    folder.mkdir(parents=True)
+    write_folder(
+        folder,
+        cell("lm", returns=(0.0, 0.5)),
+        cell("oracle", returns=(1.0, 1.5)),
+        cell("td3", seed=1, returns=(0.5, 0.75)),
+        cell("td3", seed=2, returns=(0.75, 1.0)),
+    )
+    return folder
+
+
+class TestCommand:
+    def test_it_prints_the_summary(self, tmp_path, capsys):
+        main(["leaderboard", str(write_results(tmp_path / "core"))])
+        shown = capsys.readouterr().out
+        assert "| agent | worlds | runs | IQM | mean | optimality gap | CPU min |" in shown
+        assert "| td3 | 1 of 1 | 2 | 0.50 [" in shown
+
+    def test_it_writes_what_it_is_asked_for(self, tmp_path, capsys):
+        folder = str(write_results(tmp_path / "core"))
+        readme = tmp_path / "README.md"
+        readme.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+        words = ["--markdown", str(tmp_path / "a.md"), "--csv", str(tmp_path / "a.csv"), "--into", str(readme)]
+        main(["leaderboard", folder, *words])
+        assert "README.md" in capsys.readouterr().out
+        assert "| td3 |" in readme.read_text(encoding="utf-8")
+        before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        assert len(before) == 3
+        main(["leaderboard", folder, *words])
+        assert {path: path.read_bytes() for path in before} == before, "the same results make the same files"
+        assert "README.md" not in capsys.readouterr().out
+
+    def test_json_is_alone_on_the_output(self, tmp_path, capsys):
+        folder = write_results(tmp_path / "core")
+        (folder / "cells" / "Bargain--bad--1.json").write_text("{", encoding="utf-8")
+        main(["leaderboard", str(folder), "--json"])
+        out, err = capsys.readouterr()
+        assert json.loads(out)["agents"][0] == "oracle"
+        assert "left out: " in err
+        assert "Bargain--bad--1.json" in err
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            ([], "at least one folder of results"),
+            (["nowhere"], "suite.json"),
+            (["core", "--resamples", "0"], "resamples must be at least 1"),
+        ],
+    )
+    def test_bad_input_is_told(self, tmp_path, monkeypatch, capsys, words, told):
+        write_results(tmp_path / "core")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as stop:
+            main(["leaderboard", *words])
+        assert stop.value.code == 2
+        assert told in capsys.readouterr().err
+
+    def test_mixed_versions_are_refused_or_marked(self, tmp_path, capsys):
+        folder = write_results(tmp_path / "core")
+        write_folder(folder, {**cell("ilql"), "versions": {"python": "3.11.0", "commit": "def"}})
+        with pytest.raises(SystemExit):
+            main(["leaderboard", str(folder)])
+        assert "commit abc and def" in capsys.readouterr().err
+        main(["leaderboard", str(folder), "--mixed"])
+        assert "**Mixed versions**: commit abc and def." in capsys.readouterr().out
