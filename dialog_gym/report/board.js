@@ -4,14 +4,15 @@
  * @typedef {[number, number|null, number|null]} Estimate A number and the ends of its 95% interval, if they are known.
  */
 
+const EVERYWHERE = "All environments";
 const SHOWN_AT_FIRST = 8; // agents in the charts
 const MEASURES = {
-  score: "Score: 0 is the unsteered language model, 1 the oracle",
-  return: "Return",
-  behind: "Behind the best, on the same seeds",
-  success: "Goal reached",
-  cost: "Cost of a dialogue",
-  cpu: "CPU time of a run",
+  score: ["Score", "0 is the unsteered language model, 1 the oracle; with 95% intervals over runs."],
+  return: ["Return", "Mean return of a dialogue, with 95% intervals over runs."],
+  behind: ["Behind the best", "What is earned less than by the best agent on the same seeds, with 95% intervals."],
+  success: ["Goal reached", "Share of dialogues, with 95% intervals over runs."],
+  cost: ["Cost", "Mean cost of a dialogue, with 95% intervals over runs."],
+  cpu: ["CPU time", "Of a run, training and evaluation."],
 };
 
 /** Fill the part of the page with the results. */
@@ -101,7 +102,7 @@ function rangeOf(estimates) {
   return known.length ? [Math.min(0, ...known), Math.max(...known)] : [0, 1];
 }
 
-function overallPart({ overall }) {
+function overallPart({ overall, unscaled }) {
   if (!overall.length) return [];
   const [low, high] = rangeOf(overall.map((row) => row.iqm));
   const columns = [
@@ -116,7 +117,9 @@ function overallPart({ overall }) {
     { label: "Environments", value: (row) => row.worlds, cell: (row) => `${row.worlds} of ${row.of}` },
     ...(overall.some((row) => row.over_budget.length) ? [{ label: "Over budget", text: true, value: (row) => row.over_budget.join(", ") || null }] : []),
   ];
-  return [element("h2", {}, "Leaderboard"), sortable("All environments: score 0 is the unsteered language model, 1 the oracle.", columns, overall, 1)];
+  const left = unscaled.length ? ` Not counted, as lm or oracle is not there: ${unscaled.join(", ")}.` : "";
+  const caption = `Over all environments; a score of 0 is the unsteered language model, 1 the oracle. IQM is the interquartile mean, gap what is missing to 1.${left}`;
+  return [element("h2", {}, "Leaderboard"), sortable(caption, columns, overall, 1)];
 }
 
 function cellsPart({ worlds, agents, cells }) {
@@ -129,11 +132,11 @@ function cellsPart({ worlds, agents, cells }) {
       const of = (agent) => found.get(JSON.stringify([agent, world.name]));
       return { label: world.name, down: !["cost", "cpu"].includes(measure), value: (agent) => of(agent)?.[measure]?.[0], cell: (agent) => cellOf(of(agent), measure) };
     });
-    const table = sortable(MEASURES[measure], [{ label: "Agent", text: true, value: (agent) => agent }, ...columns], agents, 1);
+    const table = sortable(MEASURES[measure][1], [{ label: "Agent", text: true, value: (agent) => agent }, ...columns], agents, 1);
     place.replaceChildren(table);
   };
   draw(measures[0]);
-  const choice = select("Show", measures.map((name) => [name, MEASURES[name]]), measures[0], draw);
+  const choice = select("Show", measures.map((name) => [name, MEASURES[name][0]]), measures[0], draw);
   return [element("h2", {}, "By environment"), element("div", { class: "bar" }, choice), place];
 }
 
@@ -157,9 +160,9 @@ function summaryPart(rows) {
     { label: "Return", value: (row) => row.return[0], cell: (row) => estimate(row.return) },
     { label: "95% interval", value: (row) => row.return[0], cell: (row) => whisker(row.return, low, high) },
     { label: "Goal reached", value: (row) => row.success[0], cell: (row) => estimate(row.success) },
-    { label: "Cost", down: false, value: (row) => row.cost[0], cell: (row) => estimate(row.cost) },
+    ...(rows.some((row) => row.cost[0]) ? [{ label: "Cost", down: false, value: (row) => row.cost[0], cell: (row) => estimate(row.cost) }] : []),
     { label: "Turns", value: (row) => row.turns[0], cell: (row) => estimate(row.turns) },
-    { label: "Dialogues", value: (row) => row.dialogues },
+    { label: "Dialogues", value: (row) => row.dialogues, cell: (row) => row.dialogues.toLocaleString(LANGUAGE) },
   ];
   const caption = "The dialogues of this report, with 95% intervals over dialogues.";
   return [element("h2", {}, "Dialogues shown"), sortable(caption, columns, rows, 2)];
@@ -172,8 +175,12 @@ function chartsPart(board) {
   if (!charts.length) return [];
   const named = new Set(charts.flatMap((chart) => chart.spec.series.map((one) => one.name)));
   const agents = board.agents.filter((agent) => named.has(agent));
-  const grid = element("div", { class: "charts" }, ...charts.map((chart) => chart.node));
-  return [element("h2", {}, "Charts"), legend(agents, board, charts), grid];
+  const worlds = [...new Set(charts.map((chart) => chart.spec.world))];
+  const grid = element("div", { class: "charts" });
+  const draw = (world) => grid.replaceChildren(...charts.filter((chart) => chart.spec.world === world).map((chart) => chart.node));
+  draw(worlds[0]);
+  const choice = worlds.length > 1 ? select("Environment", worlds.map((world) => [world, world]), worlds[0], draw) : "";
+  return [element("h2", {}, "Charts"), element("div", { class: "bar" }, choice), legend(agents, board, charts), grid];
 }
 
 function styleOf(board, agent) {
@@ -206,7 +213,7 @@ function profileCharts(board) {
     style: styleOf(board, agent),
     points: taus.map((tau, at) => point(tau, [value[at], low?.[at], high?.[at]], `${number(100 * value[at], 1)}% of runs score more than ${number(tau)}`)),
   }));
-  return [new Chart({ label: "Performance profiles", x: "score τ", y: "share of runs above τ", lines: true, yRange: [0, 1], series })];
+  return [new Chart({ world: EVERYWHERE, label: "Performance profiles", x: "score τ", y: "share of runs above τ", lines: true, yRange: [0, 1], series })];
 }
 
 function point(x, [y, low, high], text) {
@@ -215,9 +222,9 @@ function point(x, [y, low, high], text) {
 
 function costCharts(board) {
   const done = board.cells.filter((cell) => cell.status === "done");
-  const compute = board.overall.filter((row) => row.iqm && row.cpu_seconds > 0);
+  const compute = board.overall.filter((row) => row.learned_from && row.cpu_seconds > 0);
   const charts = compute.length < 2 ? [] : [new Chart({
-    label: "Compute against score", x: "CPU hours of one run in each environment", y: "IQM", lines: false, log: true,
+    world: EVERYWHERE, label: "Compute against score", x: "CPU hours of one run in each environment", y: "IQM", lines: false, log: true,
     series: compute.map((row) => ({
       name: row.agent, style: styleOf(board, row.agent),
       points: [point(row.cpu_seconds / 3600, row.iqm, `IQM ${withEnds(row.iqm)}, ${duration(row.cpu_seconds)} of CPU`)],
@@ -225,7 +232,7 @@ function costCharts(board) {
   })];
   const costly = board.worlds.filter(({ name }) => done.some((cell) => cell.world === name && cell.cost?.[0]));
   return [...charts, ...costly.map(({ name, budget }) => new Chart({
-    label: `${name}: cost against return`, x: "cost of a dialogue", y: "return", lines: false, limit: budget,
+    world: name, label: `${name}: cost against return`, x: "cost of a dialogue", y: "return", lines: false, limit: budget,
     series: done.filter((cell) => cell.world === name).map((cell) => ({
       name: cell.agent, style: styleOf(board, cell.agent),
       points: [{ ...point(cell.cost[0], cell.return, `return ${withEnds(cell.return)}, cost ${withEnds(cell.cost)}`), left: cell.cost[1], right: cell.cost[2] }],
@@ -242,7 +249,7 @@ function curveCharts(board) {
   const kind = ({ world, unit, measure }) => JSON.stringify([world, unit, measure]);
   const kinds = new Map(board.curves.map((curve) => [kind(curve), curve]));
   return [...kinds].map(([key, { world, unit, measure }]) => new Chart({
-    label: `${world || "Training"}: ${measure} while learning`, x: unit, y: measure, lines: true,
+    world: world || "Training", label: `${world || "Training"}: ${measure} by ${unit}`, x: unit, y: measure, lines: true,
     series: board.curves.filter((curve) => kind(curve) === key).map((curve) => curveSeries(board, curve)),
   }));
 }

@@ -131,7 +131,7 @@ def _curves(results: Results) -> Iterator[dict[str, Json]]:
     """Yield how scores rose while agents learned: over all environments, then in each."""
     worlds = sorted({one.world for one in results.results if one.curve})
     if len(worlds) > 1:
-        yield from (_learned("all environments", one) for one in learning(results))
+        yield from (_learned("All environments", one) for one in learning(results))
     for world in worlds:
         alone = replace(results, results=tuple(one for one in results.results if one.world == world))
         yield from (_learned(world, one) for one in learning(alone))

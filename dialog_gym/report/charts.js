@@ -4,7 +4,7 @@
  * @typedef {{x: number, y: number, low?: number|null, high?: number|null, left?: number|null, right?: number|null,
  *   text: string}} Point
  * @typedef {{name: string, style: number, points: Point[]}} Series
- * @typedef {{label: string, x: string, y: string, lines: boolean, log?: boolean, limit?: number|null,
+ * @typedef {{world: string, label: string, x: string, y: string, lines: boolean, log?: boolean, limit?: number|null,
  *   yRange?: [number, number], series: Series[]}} Spec
  */
 
@@ -90,20 +90,20 @@ function scalesOf(spec, series, box) {
   const across = [MARGIN.left, box.width - MARGIN.right];
   const up = [box.height - MARGIN.bottom, MARGIN.top];
   return {
-    x: scale([...xs, spec.limit], across, spec.log),
-    y: spec.yRange ? scale(spec.yRange, up, false, 0) : scale(ys, up, false),
+    x: scale([...xs, spec.limit], across, { log: spec.log, apart: 70 }),
+    y: spec.yRange ? scale(spec.yRange, up, { room: 0 }) : scale(ys, up, {}),
   };
 }
 
 /** Return a function from values to pixels, and its ticks. */
-function scale(values, [from, to], log, room = 0.04) {
+function scale(values, [from, to], { log = false, room = 0.04, apart = 45 }) {
   const known = values.filter((value) => Number.isFinite(value) && (!log || value > 0)).map(log ? Math.log10 : Number);
   let [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
   if (low === high) [low, high] = [low - 0.5, high + 0.5];
   const more = room * (high - low);
   [low, high] = [low - more, high + more];
   const place = (value) => from + ((to - from) * ((log ? Math.log10(value) : value) - low)) / (high - low);
-  const ticks = ticksOf(low, high, Math.abs(to - from) / 70, log);
+  const ticks = ticksOf(low, high, Math.abs(to - from) / apart, log);
   return Object.assign(place, { ticks: log ? ticks.map((tick) => 10 ** tick) : ticks });
 }
 
@@ -226,7 +226,7 @@ function whisker([value, from, to], low, high) {
   const width = 120;
   const place = (number) => (width * (Math.max(low, Math.min(number, high)) - low)) / (high - low || 1);
   const lines = [0, 1].filter((at) => low <= at && at <= high).map((at) => drawn("path", { class: "zero", d: `M${place(at)},1V15` }));
-  const interval = Number.isFinite(from) ? drawn("path", { class: "whisker", d: `M${place(from)},8H${place(to)}` }) : null;
+  const interval = Number.isFinite(from) ? drawn("path", { class: "interval", d: `M${place(from)},8H${place(to)}` }) : null;
   return drawn("svg", { class: "estimate", width: width + 8, height: 16, viewBox: `-4 0 ${width + 8} 16`, "aria-hidden": "true" },
-    ...lines, interval, drawn("circle", { cx: place(value), cy: 8, r: 3 }));
+    ...lines, interval, drawn("path", { class: "value", d: `M${place(value)},2V14` }));
 }

@@ -242,7 +242,7 @@ class Reader {
     const agents = this.beside.map((one) => [called(one), called(one)]);
     const by = this.colouring(row);
     const button = (text, label, act) => element("button", { type: "button", "aria-label": label, onclick: act }, text);
-    this.bar.replaceChildren(
+    const parts = [
       element("button", { type: "button", class: "back", onclick: () => this.close() }, "← List"),
       element("span", { class: "place" }, `${(this.at + 1).toLocaleString(LANGUAGE)} of ${this.shown.length.toLocaleString(LANGUAGE)}`),
       button("↑", "Dialogue before", () => this.step(-1)),
@@ -250,7 +250,8 @@ class Reader {
       select("Beside it", [[ANY, agents.length ? "nobody" : "no other on this seed"], ...agents], other ? called(other) : ANY, (value) => this.compare(value || null)),
       names.length > 1 ? select("Colour by", names.map((name) => [name, name]), by, (value) => this.colour(value)) : null,
       scaleKey(by, (this.data.scales[row.world] ?? {})[by]),
-    );
+    ];
+    this.bar.replaceChildren(...parts.filter(Boolean));
   }
 
   compare(agent) {

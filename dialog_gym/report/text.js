@@ -6,6 +6,7 @@
 
 const LANGUAGE = "en";
 const NONE = "–";
+const FORMATS = []; // of numbers, by decimals: they are slow to make
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -26,9 +27,9 @@ function drawn(tag, settings = {}, ...children) {
 
 function dressed(node, settings, children) {
   for (const [name, value] of Object.entries(settings)) {
-    if (value === null || value === undefined || value === false) continue;
+    if (value === null || value === undefined) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : String(value));
+    else node.setAttribute(name, String(value));
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
@@ -62,10 +63,9 @@ function setOptions(box, options, value) {
 function number(value, decimals = 3) {
   if (value === null || value === undefined) return NONE;
   const size = Math.abs(value);
-  const digits = Number.isInteger(value) ? 0 : size >= 100 ? 0 : size >= 10 ? Math.min(1, decimals) : decimals;
-  return value
-    .toLocaleString(LANGUAGE, { minimumFractionDigits: digits, maximumFractionDigits: digits })
-    .replace("-", "−");
+  const digits = size >= 1000 ? 0 : size >= 10 ? Math.min(1, decimals) : decimals;
+  const format = FORMATS[digits] ??= new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return format.format(value).replace("-", "−");
 }
 
 /** Return a number with its sign. */

@@ -89,7 +89,7 @@ function share(value, scale) {
 /** What is shown when a turn is pointed at. */
 function terms(numbers) {
   const rows = numbers.map(([name, value]) =>
-    element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, number(value, 4))),
+    element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, number(value))),
   );
   return element("table", { class: "terms" }, element("tbody", {}, ...rows));
 }
