@@ -42,7 +42,7 @@ class Made:
 
     Attributes:
         evaluation: On the held-out dialogues.
-        tokens: That language models read and wrote in training; None: nothing was trained.
+        tokens: That language models read and wrote in training; None: nothing was trained, or not in one go.
         run: Folder of the run, whose metrics have the curve.
     """
 
@@ -143,6 +143,8 @@ class Place:
         trial = self.trial(row, world)
         if row.kind == "baseline":
             return Made(self._baseline(row, trial, seed))
+        run = self.out / "runs" / name
+        whole = bool(row.learns) and not run.exists()
         with counting_tokens() as tokens:
             if row.kind == "sacpo":
                 agent: Any = self._staged(row, seed)
@@ -151,8 +153,7 @@ class Place:
             else:
                 args = self._geli(row, seed, name) if row.kind == "geli" else self._args(row, world, seed, name)
                 agent = agent_spec("ppo" if row.kind == "geli" else row.made).train(args)
-        run = self.out / "runs" / name
-        return Made(trial.score(agent, row.name), tokens[0] if row.learns else None, run)
+        return Made(trial.score(agent, row.name), tokens[0] if whole else None, run)
 
     def _baseline(self, row: Row, trial: Trial, seed: int) -> Evaluation:
         if row.made != "constant":
@@ -182,6 +183,7 @@ class Place:
             found["lm"] = self.lm(world)
         if row.learns in ("log", "rankings"):
             found["data"] = (str(self.log(world)[0] if row.learns == "log" else self.rankings(world)[0]),)
+            found["empty"] = "skip"  # now and then a sampled answer has no words
         return spec.args(**{**found, **own})
 
     def _curve(self, steps: int) -> dict[str, Any]:

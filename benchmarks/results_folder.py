@@ -47,7 +47,8 @@ class Result:
             none.
         curve_unit: ``"episodes"``, ``"updates"``, ``"steps"``; "" where there is no curve.
         learned_from: ``"episodes"`` (that it played itself), ``"log"`` (recorded), ``"rankings"``, "" (nothing).
-        tokens: That language models processed in training; None where nobody counted.
+        tokens: That language models processed in training, filling included; None where nobody counted, or training
+            was stopped on the way.
         cpu_seconds: Of training and evaluation, of the last start.
         wall_seconds: The same.
         versions: Python, commit and packages by name; None is a commit that nobody knows.
