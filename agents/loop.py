@@ -1,4 +1,9 @@
-"""The one training loop: run folder, evaluation, checkpoints, Ctrl-C. An agent's file has the algorithm."""
+"""The one training loop: run folder, evaluation, checkpoints, Ctrl-C. An agent's file has the algorithm.
+
+Where several processes share a training (``Shared``), the first of them goes through it as if it were alone, and the
+others follow: they take the same steps and write nothing. Ctrl-C then stops all of them after the step that is under
+way, since launchers wait for half a minute only.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,7 @@ import torch
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, config_of
 from dialog_gym.agents.state import Arrays
+from dialog_gym.rollout import Evaluation
 from dialog_gym.runs import Interrupted, RunFolder
 from dialog_gym.tracking import progress_bar
 
@@ -24,7 +30,7 @@ log = logging.getLogger("dialog_gym")
 AgentT_co = TypeVar("AgentT_co", bound=Agent, covariant=True)
 AgentT = TypeVar("AgentT", bound=Agent)
 
-NO_EFFECT = ("out", "keep", "track", "progress")
+NO_EFFECT = ("out", "keep", "track", "progress", "patience")
 """Settings that leave the numbers alone, and may change from start to start of one run."""
 
 
@@ -143,16 +149,47 @@ class Watched(Protocol):
 
 @runtime_checkable
 class Shared(Protocol):
-    """What a training has that several processes share, started by ``accelerate launch``."""
+    """What a training has that several processes share, started by ``accelerate launch``. All call these together."""
+
+    def meet(self) -> None:
+        """Wait for all processes, and refuse to go on where they do not stand alike."""
+        ...
 
     def agree(self, stop: bool) -> bool:
         """Wait for all processes, and return whether the first of them said ``stop``."""
+        ...
+
+    def collect(self) -> None:
+        """Bring the agent of the first process up to date, before it is asked or saved."""
+        ...
+
+    @property
+    def sharded(self) -> bool:
+        """Whether ``state`` must be called by all."""
         ...
 
 
 def rank() -> int:
     """Return which of the processes that share a training this is; the first alone writes to the run folder."""
     return int(os.environ.get("RANK", 0))
+
+
+def processes() -> int:
+    """Return how many processes share a training."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def one_process(name: str) -> None:
+    """Refuse to train the agent ``name`` in several processes.
+
+    Raises:
+        ValueError: There are several.
+    """
+    if processes() > 1:
+        raise ValueError(
+            f"{name} trains in one process, and {processes()} were started: start it without accelerate or torchrun "
+            "(for several runs at a time, each with a seed and a folder of its own)"
+        )
 
 
 def run_training(
@@ -181,9 +218,9 @@ def run_training(
             with run.catching_interrupts():
                 _loop(training, run, args, evaluate or mean_return(args))
             training.finish(run.path)
-            _agree(training, False)
             run.save_agent(training.agent)
             run.finish({"steps": training.step})
+            _agree(training, False)
             return training.agent
 
 
@@ -195,7 +232,8 @@ def _begin(training: Training[Agent], run: RunFolder) -> None:
         step, (arrays, data) = last
         log.info("%s: going on from step %d", run.path, step)
         training.restore(step, arrays, data)
-    _agree(training, False)
+    if isinstance(training, Shared):
+        training.meet()
 
 
 def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Evaluate) -> None:
@@ -207,10 +245,13 @@ def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Ev
             step = training.step
             metrics: dict[str, float] = {}
             over = step >= total
-            saving = over or due(args.checkpoint_every, before, step)
+            stop = processes() > 1 and _agree(training, run.interrupted)
+            saving, evaluating = _what_is_due(args, before, step, over=over or stop)
+            if saving or evaluating:
+                _collect(training)
             if saving or due(args.log_every, before, step):
                 metrics |= training.pop_metrics()
-            if args.eval_every and (over or due(args.eval_every, before, step)):
+            if evaluating and not stop:
                 metrics |= evaluate(training.agent)
                 if isinstance(training, Watched):
                     with run.writing("samples, or the best policy,"):
@@ -220,7 +261,7 @@ def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Ev
             show(step, metrics)
             if saving:
                 run.save(step, *training.state(), beside=lambda folder: training.agent.save(folder / "agent"))
-                if _agree(training, run.interrupted):
+                if stop or processes() == 1:
                     run.stop_if_interrupted(step)
 
 
@@ -232,26 +273,46 @@ def _follow(cls: type[AgentT], args: RunArgs, make: Callable[[Any], Training[Age
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process says when to stop
     training: Training[AgentT]
     with torch_threads(args.threads), closing(make(args)) as training:
+        assert isinstance(training, Shared), "agents that cannot be shared refuse several processes (one_process)"
         places = sorted((folder / "checkpoints").glob("step-*"))
         if places:
             training.restore(int(places[-1].name.removeprefix("step-")), *checkpoint.read(places[-1], cls.name))
         else:
             training.begin()
-        _agree(training, False)
-        while training.step < _total(training, args):
+        training.meet()
+        total = _total(training, args)
+        while training.step < total:
             before = training.step
             training.advance()
-            if training.step >= _total(training, args) or due(args.checkpoint_every, before, training.step):
+            over = training.step >= total
+            stop = training.agree(False)
+            saving, evaluating = _what_is_due(args, before, training.step, over=over or stop)
+            if saving or evaluating:
+                training.collect()
+            if saving or due(args.log_every, before, training.step):
                 training.pop_metrics()
-                if _agree(training, False):
-                    raise Interrupted(f"stopped at step {training.step} with the first process")
-        training.finish(folder)
-        _agree(training, False)
-        return training.agent
+            if saving and training.sharded:
+                training.state()
+            if stop:
+                raise Interrupted(f"stopped at step {training.step} with the first process")
+        training.agree(False)
+    return cls.load(folder / "agent")
+
+
+def _what_is_due(args: RunArgs, before: int, step: int, *, over: bool) -> tuple[bool, bool]:
+    """Return whether there is to be a checkpoint, and an evaluation, after the work from ``before`` to ``step``."""
+    saving = over or due(args.checkpoint_every, before, step)
+    evaluating = bool(args.eval_every) and (over or due(args.eval_every, before, step))
+    return saving, evaluating
 
 
 def _total(training: Training[Agent], args: RunArgs) -> int:
     return training.total if isinstance(training, Watched) else args.steps
+
+
+def _collect(training: Training[Agent]) -> None:
+    if isinstance(training, Shared):
+        training.collect()
 
 
 def _agree(training: Training[Agent], stop: bool) -> bool:
@@ -277,11 +338,16 @@ def mean_return(args: RunArgs) -> Evaluate:
             rows=args.rows,
             env_kwargs=args.env_kwargs,
         )
-        low, high = found.interval
-        told = {"eval/return": float(found.mean), "eval/low": float(low), "eval/high": float(high)}
-        return {**told, "eval/cost": found.cost} if found.cost else told
+        return evaluation_metrics(found)
 
     return evaluate
+
+
+def evaluation_metrics(found: Evaluation) -> dict[str, float]:
+    """Return mean return, its 95% interval, and the mean cost where something costs, by the names of metrics."""
+    low, high = found.interval
+    told = {"eval/return": float(found.mean), "eval/low": float(low), "eval/high": float(high)}
+    return {**told, "eval/cost": found.cost} if found.cost else told
 
 
 @contextmanager

@@ -134,10 +134,15 @@ def load_agent(folder: str | Path) -> Agent:
     Raises:
         CheckpointError: There is no agent in it, or a damaged one.
     """
+    found = agent_place(folder)
+    return agent_spec(str(checkpoint.read_index(found)["kind"])).cls.load(found)
+
+
+def agent_place(folder: str | Path) -> Path:
+    """Return where in ``folder`` the agent lies that ``load_agent`` loads."""
     folder = Path(folder)
     places = [folder / "agent", *sorted(folder.glob("checkpoints/step-*/agent"), reverse=True)]
-    found = next((place for place in places if place.is_dir()), folder)
-    return agent_spec(str(checkpoint.read_index(found)["kind"])).cls.load(found)
+    return next((place for place in places if place.is_dir()), folder)
 
 
 def args_from_json(cls: type[ArgsT], data: Mapping[str, Any]) -> ArgsT:

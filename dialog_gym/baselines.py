@@ -100,22 +100,30 @@ def evaluate(name: str, trial: Trial, references: Mapping[str, float] | None = N
         KeyError: Nobody is called ``name``; the message names the nearest.
         ValueError: The baseline cannot act in this environment.
     """
+    policy, in_words = acting(name, trial)
+    return trial.score(policy, name, references, in_words=in_words)
+
+
+def acting(name: str, trial: Trial) -> tuple[Policy, bool]:
+    """Return the baseline ``name`` for the environment of ``trial``, and whether it speaks itself (see ``score``).
+
+    Raises:
+        KeyError, ValueError: See ``evaluate``.
+    """
     require(name, trial)
     scripted = scripted_policies(trial)
     if name in scripted:
-        return trial.score(_speaking(scripted[name]), name, references, in_words=True)
+        return _speaking(scripted[name]), True
     if name == "random":
-        return trial.score(rollout.random_policy(trial.venv, seed=trial.seed), name, references)
+        return rollout.random_policy(trial.venv, seed=trial.seed), False
     if name == "constant":
         best = best_constant(trial.venv, progress=trial.progress)
-        return trial.score(rollout.constant_policy(trial.venv, best), name, references)
+        return rollout.constant_policy(trial.venv, best), False
     text = text_rows(trial.venv)
     if name == "oracle":
-        policy = rollout.oracle_policy(text)
-    else:
-        model = _model(trial.venv) or trial.lm
-        policy = rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled"))
-    return trial.score(policy, name, references, in_words=True)
+        return rollout.oracle_policy(text), True
+    model = _model(trial.venv) or trial.lm
+    return rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled")), True
 
 
 def require(name: str, trial: Trial) -> None:

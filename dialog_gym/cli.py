@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import gymnasium as gym
 
-from dialog_gym.errors import LanguageModelError, SettingError
+from dialog_gym.errors import ClusterError, LanguageModelError, SettingError
 from dialog_gym.runs import RunFolderError
 
 USAGE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # exit statuses, as shells have them
@@ -33,6 +33,7 @@ _EXTRAS = {
     "train": ("trl",),
     "affect": ("vaderSentiment",),
     "metrics": ("sacrebleu", "nltk"),
+    "ray": ("ray",),
 }
 _TOLD = (
     ValueError,
@@ -40,6 +41,7 @@ _TOLD = (
     OSError,
     NotImplementedError,
     LanguageModelError,
+    ClusterError,
     RunFolderError,
     SettingError,
     gym.error.Error,

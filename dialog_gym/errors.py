@@ -30,6 +30,10 @@ class LanguageModelError(RuntimeError):
         self.prompt = prompt
 
 
+class ClusterError(RuntimeError):
+    """A cluster of workers cannot be reached or used, or has lost its workers."""
+
+
 class SettingError(TypeError):
     """An environment was given a setting that it does not have; the message names the nearest."""
 

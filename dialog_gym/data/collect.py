@@ -8,9 +8,11 @@ killed and started again: the content hash says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -19,11 +21,18 @@ from gymnasium.vector import VectorEnv
 from dialog_gym import baselines, rollout
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.store import SHARD_ROWS
-from dialog_gym.errors import unknown
+from dialog_gym.errors import LanguageModelError, unknown
 from dialog_gym.rollout import Episode, Policy
 from dialog_gym.tracking import progress_bar
 
+if TYPE_CHECKING:
+    from dialog_gym.distributed.cluster import Cluster
+    from dialog_gym.distributed.parts import Part
+    from dialog_gym.distributed.remote import Files
+
 Rows = VectorEnv[Any, Any, Any]
+Play = Callable[[list[int]], Iterator[Recorded]]
+"""Plays episodes of these seeds, which ascend, and yields them in their order."""
 
 
 class Actor(NamedTuple):
@@ -114,6 +123,7 @@ def collect(
     lm: str = "tiny",
     shard_rows: int = SHARD_ROWS,
     progress: bool = False,
+    cluster: Cluster | None = None,
 ) -> Episodes:
     """Write the episodes seeded ``seed`` to ``seed + episodes - 1`` to ``out``, and return what is there now.
 
@@ -131,24 +141,99 @@ def collect(
         lm: Who ``lm`` is, where the environment has no language model of its own.
         shard_rows: Rows per shard.
         progress: Whether to show a progress bar.
+        cluster: Whose workers play, each with an environment and a model of its own, in parts of ``rows`` episodes;
+            None: this process. The same rows are written (vectors may differ in the last digits).
 
     Raises:
         KeyError, ValueError: See ``actor``; or the folder cannot be written.
         LanguageModelError: A model failed. What was written stays; call again to go on.
+        ClusterError: The workers cannot be used, or were all lost. What was written stays.
     """
     baselines.Trial(env, {}, episodes, seed, rows)  # refuses what cannot be played
     kwargs: dict[str, Any] = json.loads(json.dumps(dict(env_kwargs or {})))
-    who = actor(policy, env, kwargs, min(rows, episodes), lm=lm)
-    with Episodes.writing(out, shard_rows=shard_rows) as writer:
-        origin = {"env": env, "env_kwargs": kwargs, "policy": who.name}
+    setting = Setting(policy, env, kwargs, min(rows, episodes), lm)
+    with (
+        _here(setting) if cluster is None else _workers(setting, cluster, out, seed) as (name, play),
+        Episodes.writing(out, shard_rows=shard_rows) as writer,
+    ):
+        origin = {"env": env, "env_kwargs": kwargs, "policy": name}
         there = Episodes.load(out).select("seed", *origin) if writer.rows else ()
         done = {one["seed"] for one in there if all(one[name] == value for name, value in origin.items())}
         left = [number for number in range(seed, seed + episodes) if number not in done]
-        with progress_bar(f"collect {who.name}", episodes, done=episodes - len(left), show=progress) as update:
-            for count, episode in enumerate(_played(who, left), episodes - len(left) + 1):
-                writer.add(Recorded.of(episode, env, kwargs, who.name))
-                update(count, {})
+        count = episodes - len(left)
+        try:
+            with progress_bar(f"collect {name}", episodes, done=count, show=progress) as update:
+                for episode in play(left):
+                    writer.add(episode)
+                    count += 1
+                    update(count, {})
+        except LanguageModelError as error:
+            raise LanguageModelError(
+                f"{error}. {count} of {episodes} episodes are in {out}; the same command goes on from there",
+                error.prompt,
+            ) from error
     return Episodes.load(out)
+
+
+class Setting(NamedTuple):
+    """Who plays, and where; the arguments of ``actor``."""
+
+    policy: str
+    env: str
+    env_kwargs: dict[str, Any]
+    rows: int
+    lm: str
+
+    def recorded(self, episode: Episode, name: str) -> Recorded:
+        """Return ``episode``, which the policy ``name`` has played, with its origin."""
+        return Recorded.of(episode, self.env, self.env_kwargs, name)
+
+
+@contextmanager
+def _here(setting: Setting) -> Iterator[tuple[str, Play]]:
+    """Yield what the policy is called, and this process to play it."""
+    who = actor(*setting[:4], lm=setting.lm)
+    yield who.name, lambda left: (setting.recorded(episode, who.name) for episode in _played(who, left))
+
+
+@contextmanager
+def _workers(setting: Setting, cluster: Cluster, out: str | Path, seed: int) -> Iterator[tuple[str, Play]]:
+    """Yield what the policy is called, and workers to play it."""
+    from dialog_gym.agent import agent_place
+    from dialog_gym.distributed.parts import Ahead, in_order, parts_of
+    from dialog_gym.distributed.pool import Pool
+    from dialog_gym.distributed.remote import pack
+
+    files = pack(agent_place(setting.policy)) if Path(setting.policy).is_dir() else None
+    make: Any = partial(_working, setting, files)
+    with Pool(make, cluster) as pool:
+
+        def play(left: list[int]) -> Iterator[Recorded]:
+            ahead = Ahead(Episodes, out, {**setting._asdict(), "rows": 0})
+            for _, episodes in in_order(pool, parts_of(_runs(left), seed, setting.rows), ahead):
+                yield from episodes
+
+        yield pool.ask(None), play
+
+
+def _working(setting: Setting, files: Files | None) -> Callable[[Part | None], str | list[Recorded]]:
+    """Return what a worker does: play a part, or tell what the policy is called; ``files`` are those of an agent."""
+    from dialog_gym.distributed.remote import register, unpacked
+
+    register(setting.env)
+    if files is None:
+        who = actor(*setting[:4], lm=setting.lm)
+    else:
+        made = rollout.make_rows(setting.env, setting.rows, setting.env_kwargs)
+        who = Actor(setting.policy, unpacked(files).act, made)
+
+    def work(part: Part | None) -> str | list[Recorded]:
+        if part is None:
+            return who.name
+        seeds = range(part.first, part.first + part.size)
+        return [setting.recorded(episode, who.name) for episode in _played(who, seeds)]
+
+    return work
 
 
 def _played(who: Actor, seeds: Iterable[int]) -> Iterator[Episode]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,9 @@ def collect(
     lm: str | None = None,
     partner: str | None = None,
     settings: Settings = (),
+    ray: str | None = None,
+    workers: int = 0,
+    gpus: float = 0.0,
     json: bool = False,
 ) -> None:
     """Write episodes of any policy to a folder; the same command started again goes on.
@@ -58,20 +62,24 @@ def collect(
         lm: Language model that speaks.
         partner: Language model to talk to instead of the scripted partner.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
+        ray: Workers play: local (started on this machine, on loopback), or the address of a Ray cluster.
+        workers: How many; 0: one for each CPU.
+        gpus: GPUs of each worker.
         json: Print JSON.
     """
     from dialog_gym.data.collect import collect as collect_episodes
+    from dialog_gym.distributed.cluster import Cluster
 
     need_folder(policy)
+    cluster = Cluster.of(ray, workers, gpus)
     env_id = env_name(env)
     told = told_by_run(Path(policy)) if Path(policy).is_dir() else {}
     steers = _acts_by_vectors(env_id)
     kwargs = with_models(
         {**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=lm if steers else None, partner=partner
     )
-    found = collect_episodes(
-        env_id, policy, episodes, out, seed=seed, rows=rows, env_kwargs=kwargs, lm=lm or "tiny", progress=True
-    )
+    how: dict[str, Any] = {"rows": rows, "env_kwargs": kwargs, "lm": lm or "tiny", "cluster": cluster}
+    found = collect_episodes(env_id, policy, episodes, out, seed=seed, progress=True, **how)
     _tell(found, json)
 
 
@@ -95,6 +103,9 @@ def branch(
     judge: str | None = None,
     rubric: str = "goal",
     settings: Settings = (),
+    ray: str | None = None,
+    workers: int = 0,
+    gpus: float = 0.0,
     json: bool = False,
 ) -> None:
     """Fork states, say several things in each, score them, and write the rankings to a folder.
@@ -121,20 +132,25 @@ def branch(
         judge: Language model that rewards every turn instead of the environment, for instance openai:MODEL@URL.
         rubric: What it judges: goal, helpfulness, harmlessness or sotopia.
         settings: Argument of the environment, for instance side=seller.
+        ray: Workers do it: local (started on this machine, on loopback), or the address of a Ray cluster.
+        workers: How many; 0: one for each CPU.
+        gpus: GPUs of each worker.
         json: Print JSON.
     """
     from dialog_gym.data.rank import Options, collect_rankings
+    from dialog_gym.distributed.cluster import Cluster
     from dialog_gym.rewards.judge import Judge
 
     need_folder(reach)
+    cluster = Cluster.of(ray, workers, gpus)
     env_id = env_name(env)
     told = told_by_run(Path(reach)) if Path(reach).is_dir() else {}
     own = lm if _acts_by_vectors(env_id) else None
     given = {**told.get("env_kwargs", {}), **parse_settings(settings)}
     kwargs = with_models(given, lm=own, partner=partner, reward=reward, cost=cost)
     options = Options(env_id, kwargs, reach, per_episode, candidates, k, by, plays, lm or "tiny", temperature)
-    judged = None if judge is None else Judge(judge, rubric)
-    _tell(collect_rankings(options, episodes, out, seed=seed, rows=rows, reward=judged, progress=True), json)
+    how: dict[str, Any] = {"rows": rows, "reward": None if judge is None else partial(Judge, judge, rubric)}
+    _tell(collect_rankings(options, episodes, out, seed=seed, progress=True, cluster=cluster, **how), json)
 
 
 def data(

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dialog_gym import baselines
 from dialog_gym.data.branch import Scoring, State, branch, reached, talker
 from dialog_gym.data.collect import actor
-from dialog_gym.data.rankings import Rankings
+from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.data.store import SHARD_ROWS
+from dialog_gym.distributed.parts import Ahead, Part, in_order, parts_of
+from dialog_gym.errors import LanguageModelError
 from dialog_gym.rewards.base import Reward
 from dialog_gym.tracking import progress_bar
 
-STATES = 32  # that are branched together
+if TYPE_CHECKING:
+    from dialog_gym.distributed.cluster import Cluster
+
+PART = 32  # episodes whose states are branched together
 NEXT = "next"
 
 
@@ -65,9 +71,10 @@ def collect_rankings(
     *,
     seed: int = 0,
     rows: int = 32,
-    reward: Reward | None = None,
+    reward: Reward | Callable[[], Reward] | None = None,
     shard_rows: int = SHARD_ROWS,
     progress: bool = False,
+    cluster: Cluster | None = None,
 ) -> Rankings:
     """Branch the states of the episodes seeded ``seed`` to ``seed + episodes - 1``; write the rankings to ``out``.
 
@@ -80,36 +87,88 @@ def collect_rankings(
         out: The folder.
         seed: Of the first.
         rows: Dialogues in parallel; no influence on what is written.
-        reward: Rewards each turn instead of the environment.
+        reward: Rewards each turn instead of the environment: one, or a function that makes it, which workers need.
         shard_rows: Rows per shard.
         progress: Whether to show a progress bar.
+        cluster: Whose workers do it, each with an environment and models of its own, in parts of 32 episodes; None:
+            this process. The same rows are written.
 
     Raises:
         KeyError, ValueError: Nobody is called that, or the folder cannot be written.
         LanguageModelError: A model failed. What was written stays; call again to go on.
+        ClusterError: The workers cannot be used, or were all lost. What was written stays.
     """
     baselines.Trial(options.env, {}, episodes, seed, rows)  # refuses what cannot be played
-    how: dict[str, Any] = json.loads(
-        json.dumps({**asdict(options), "reward": None if reward is None else reward.name})
-    )
-    who = actor(options.reach, options.env, how["env_kwargs"], min(rows, episodes), lm=options.lm)
+    paid = reward if reward is None or isinstance(reward, Reward) else reward()
+    how: dict[str, Any] = json.loads(json.dumps({**asdict(options), "reward": None if paid is None else paid.name}))
+    make = partial(_working, replace(options, env_kwargs=how["env_kwargs"]), min(rows, episodes), how)
+    with (
+        _here(make(paid)) if cluster is None else _workers(partial(make, reward), cluster, out, how) as play,
+        Rankings.writing(out, shard_rows=shard_rows) as writer,
+    ):
+        done = _done(out, how, range(seed, seed + episodes)) if writer.rows else set()
+        first = max((one for one, _ in done), default=seed)
+        parts = parts_of([(first, seed + episodes - first)], seed, PART)
+        parts[0] = parts[0]._replace(skip=frozenset(one for one in done if one[0] == first))
+        count = first - seed
+        try:
+            with progress_bar("branch", episodes, done=count, show=progress) as update:
+                for part, rankings in play(parts):
+                    writer.extend(rankings)
+                    count += part.size
+                    update(count, {})
+        except LanguageModelError as error:
+            raise LanguageModelError(
+                f"{error}. The states of {count} of {episodes} episodes are in {out}; the same command goes on from "
+                "there",
+                error.prompt,
+            ) from error
+    return Rankings.load(out)
+
+
+Play = Callable[[list[Part]], Iterator[tuple[Part, list[Ranking]]]]
+"""Branches the states of parts, and yields each part with its rankings, in their order."""
+
+
+@contextmanager
+def _here(work: Callable[[Part], list[Ranking]]) -> Iterator[Play]:
+    yield lambda parts: ((part, work(part)) for part in parts)
+
+
+@contextmanager
+def _workers(make: Any, cluster: Cluster, out: str | Path, how: Mapping[str, Any]) -> Iterator[Play]:
+    from dialog_gym.distributed.pool import Pool
+
+    pool: Pool[list[Ranking]]
+    with Pool(make, cluster) as pool:
+        yield lambda parts: in_order(pool, parts, Ahead(Rankings, out, how))
+
+
+def _working(
+    options: Options, rows: int, how: Mapping[str, Any], reward: Reward | Callable[[], Reward] | None
+) -> Callable[[Part], list[Ranking]]:
+    """Return what branches the states of a part, here or in a worker."""
+    from dialog_gym.distributed.remote import register
+
+    register(options.env)
+    paid = reward if reward is None or isinstance(reward, Reward) else reward()
+    who = actor(options.reach, options.env, options.env_kwargs, rows, lm=options.lm)
     task = baselines.text_rows(who.rows).task
     talkers = [talker(task, name, lm=options.lm, temperature=options.temperature) for name in options.candidates]
     by = None if options.by == NEXT else talker(task, options.by, lm=options.lm, temperature=options.temperature)
-    scoring = Scoring(options.plays, by, reward)
-    with Rankings.writing(out, shard_rows=shard_rows) as writer:
-        done = _done(out, how, range(seed, seed + episodes)) if writer.rows else set()
-        first = max((one for one, _ in done), default=seed)
-        left = reached(who, seed + episodes - first, seed=first, per_episode=options.per_episode)
-        with progress_bar("branch", episodes, done=first - seed, show=progress) as update:
-            for number, found in enumerate(iter(lambda: list(islice(left, STATES)), [])):
-                states = [s for one in found for s in one if (s.seed, s.dialogue.turn) not in done]
-                rankings = branch(task, [s.dialogue for s in states], talkers, options.k, scoring) if states else []
-                for state, ranking in zip(states, rankings, strict=True):
-                    if ranking is not None:
-                        writer.add(replace(ranking, meta=_meta(state, how)))
-                update(min(first - seed + (number + 1) * STATES, episodes), {})
-    return Rankings.load(out)
+    scoring = Scoring(options.plays, by, paid)
+
+    def work(part: Part) -> list[Ranking]:
+        found = reached(who, part.size, seed=part.first, per_episode=options.per_episode)
+        states = [s for one in found for s in one if (s.seed, s.dialogue.turn) not in part.skip]
+        rankings = branch(task, [s.dialogue for s in states], talkers, options.k, scoring) if states else []
+        return [
+            replace(ranking, meta=_meta(state, how))
+            for state, ranking in zip(states, rankings, strict=True)
+            if ranking is not None
+        ]
+
+    return work
 
 
 def _meta(state: State, how: Mapping[str, Any]) -> dict[str, Any]:
