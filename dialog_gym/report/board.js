@@ -195,7 +195,7 @@ function legend(agents, board, charts) {
       if (!visible.delete(agent)) visible.add(agent);
       draw();
     };
-    return element("button", { type: "button", onclick: act }, swatch(styleOf(board, agent)), agent);
+    return element("button", { type: "button", onclick: act }, swatch(styleOf(board, agent)), agent, partial(board, agent));
   });
   const draw = () => {
     buttons.forEach((button, at) => button.setAttribute("aria-pressed", visible.has(agents[at])));
@@ -203,6 +203,12 @@ function legend(agents, board, charts) {
   };
   draw();
   return element("div", { class: "legend", role: "group", "aria-label": "Agents in the charts" }, ...buttons);
+}
+
+/** Say where an agent has results in a part of the environments only: over all of them it compares with few. */
+function partial({ overall }, agent) {
+  const row = overall.find((one) => one.agent === agent);
+  return row && row.worlds < row.of ? element("small", {}, `${row.worlds} of ${row.of}`) : null;
 }
 
 function profileCharts(board) {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from dialog_gym.commands import print_json, show_rows
+from dialog_gym.commands import print_json
+from dialog_gym.render import visible
 from dialog_gym.report.page import check_target, write_page
 from dialog_gym.report.payload import payload
 from dialog_gym.report.sources import read_sources
@@ -54,4 +56,8 @@ def report(
     }
     if json:
         return print_json(told)
-    return show_rows([{**told, "broken": len(sources.broken)}], False)
+    for name in sources.broken:
+        sys.stderr.write(f"left out: {visible(name)}\n")
+    dialogues = f"{told['dialogues']} of {sources.found} dialogues"
+    sys.stdout.write(f"wrote {out} ({told['megabytes']} MB): {told['results']} results, {dialogues}\n")
+    return None

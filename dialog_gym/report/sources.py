@@ -202,7 +202,10 @@ def _read_recorded(result: Result, shown: Sources, groups: _Groups) -> None:
     if result.episodes is None:
         return
     try:
-        rows = [Told(result.world, result.agent, str(result.seed) if result.learned_from else "", row, row.score) for row in _rows(result.episodes)]
+        rows = [
+            Told(result.world, result.agent, str(result.seed) if result.learned_from else "", row, row.score)
+            for row in _rows(result.episodes)
+        ]
     except _UNREADABLE as error:
         shown.broken.append(_named(result.episodes, error))
     else:

@@ -124,7 +124,7 @@ function marked(text, any) {
 
 /** Return the part of `text` around what `any` finds first, or its beginning. */
 function snippet(text, any, size = 90) {
-  const at = any ? text.search(any) : -1;
-  const from = at > size / 3 ? at - Math.round(size / 3) : 0;
-  return (from ? "… " : "") + text.slice(from, from + 2 * size).replace(/\n/gu, " ");
+  const at = any ? Math.max(text.search(any), 0) : 0;
+  const line = text.slice(Math.max(at - Math.round(size / 3), 0), at + 2 * size).replace(/\n/gu, " ");
+  return at > size / 3 ? `… ${line.replace(/^\S*\s/u, "")}` : line;
 }

@@ -1,0 +1,277 @@
+"""What a report is made of, what it leaves out and says so, and what it refuses."""
+
+import base64
+import gzip
+import json
+import re
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialog_gym.cli import main
+from dialog_gym.report import page
+from dialog_gym.report.board import board
+from dialog_gym.report.payload import clean, payload, per_turn
+from dialog_gym.report.sources import Sources, read_sources
+from tests.report.made import EVIL, episode, evil_episode, write_bench, write_cell, write_episodes, write_run
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return write_bench(tmp_path / "bench")
+
+
+def unpacked(path):
+    found = re.search(r'id="data">([^<]*)</script>', path.read_text(encoding="utf-8"))
+    assert found
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
+def played(folder, *counts):
+    """A data set with so many dialogues of agents a, b, ..."""
+    episodes = [episode("abc"[k], seed, 0.5) for k, count in enumerate(counts) for seed in range(count)]
+    return write_episodes(folder, episodes)
+
+
+# --- what lies in the paths ----------------------------------------------------------------------
+
+
+def test_folders_of_all_kinds_are_read(bench, tmp_path):
+    write_run(tmp_path / "run")
+    played(tmp_path / "data", 2, 1)
+    (tmp_path / "evaluated.jsonl").write_text(json.dumps(episode("", 3, 0.5).to_json()) + "\n")
+    found = read_sources([bench, tmp_path / "run", tmp_path / "data", tmp_path / "evaluated.jsonl"])
+    whose = [(told.world, told.agent, told.run) for told in found.dialogues]
+    assert whose.count(("Bargain", "td3", "4")) == 2, "of the run, whose seed is 4"
+    assert whose.count(("Bargain", "td3", "0")) == whose.count(("Bargain", "ppo", "0")) == 4, "of the suite"
+    assert (whose.count(("Bargain", "a", "")), whose.count(("Bargain", "b", ""))) == (2, 1)
+    assert whose.count(("", "evaluated", "")) == 1
+    assert len(whose) == found.found == 14
+    assert [(one.agent, one.run, one.points) for one in found.curves] == [("td3", "4", ((100, 0.1), (200, 0.4)))]
+    assert not found.broken
+    assert not found.mixed
+
+
+def test_a_folder_of_folders_is_searched_and_nothing_is_read_twice(bench, tmp_path):
+    write_run(tmp_path / "runs" / "one")
+    again = read_sources([tmp_path, bench, tmp_path / "runs"])
+    assert len(again.dialogues) == read_sources([bench, tmp_path / "runs" / "one"]).found == 10
+    assert len(again.curves) == 1
+
+
+def test_what_is_broken_is_named_and_left_out(bench, tmp_path):
+    (bench / "cells" / "Chat--sac--0.json").write_text('{"config": ')
+    run = write_run(tmp_path / "run")
+    lines = run / "episodes" / "agent.jsonl"
+    short = episode("", 9, 0.5).to_json() | {"rewards": [1.0]}
+    lines.write_text(lines.read_text() + '{"seed": 1}\n' + json.dumps(short) + "\n")
+    data = played(tmp_path / "data", 3)
+    (journal,) = data.glob("journal-*.jsonl")
+    journal.write_text(journal.read_text().replace("ten coins", "six coins", 1))
+    found = read_sources([bench, run, data])
+    assert len(found.broken) == 4
+    told = "\n".join(found.broken)
+    for place in (
+        "Chat--sac--0.json",
+        "agent.jsonl, line 3",
+        "agent.jsonl, line 4: expected a number for each",
+        "data",
+    ):
+        assert place in told
+    assert len(found.dialogues) == 10
+
+
+def test_different_versions_are_refused_unless_asked_for(bench, tmp_path):
+    run = write_run(tmp_path / "run", versions={"python": "3.12"})
+    with pytest.raises(ValueError, match=r"different versions.*python 3\.11 and 3\.12.*--mixed"):
+        read_sources([bench, run])
+    assert read_sources([bench, run], mixed=True).mixed == ("python 3.11 and 3.12",)
+    write_cell(bench, "Chat", "sac", 0, 0.5, versions={"python": "3.10"})
+    with pytest.raises(ValueError, match=r"python 3\.10 and 3\.11"):
+        read_sources([bench])
+
+
+def test_nothing_to_show_is_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no results and no dialogues in .*empty"):
+        read_sources([tmp_path / "empty"])
+    (tmp_path / "bad.jsonl").write_text("no json\n")
+    with pytest.raises(ValueError, match=r"left out: .*bad\.jsonl, line 1"):
+        read_sources([tmp_path / "bad.jsonl"])
+    with pytest.raises(FileNotFoundError, match="nowhere is not there"):
+        read_sources([tmp_path / "nowhere"])
+    with pytest.raises(ValueError, match="at least one folder"):
+        read_sources([])
+    with pytest.raises(ValueError, match="limit must be"):
+        read_sources([tmp_path], limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [(0, (10, 3, 1)), (9, (5, 3, 1)), (6, (2, 2, 1)), (3, (1, 1, 1)), (1, (1, 1, 1)), (100, (10, 3, 1))],
+)
+def test_the_limit_takes_about_as_many_of_each_agent(tmp_path, limit, shown):
+    found = read_sources([played(tmp_path / "data", 10, 3, 1)], limit=limit)
+    agents = [told.agent for told in found.dialogues]
+    assert tuple(map(agents.count, "abc")) == shown
+    assert found.found == 14
+    assert payload(found, "t")["notes"]["left_out"] == 14 - sum(shown)
+    seeds = [told.episode.seed for told in found.dialogues if told.agent == "a"]
+    assert seeds == list(range(shown[0])), "the first ones, which agents have in common"
+
+
+# --- what the page is told -------------------------------------------------------------------------
+
+
+def test_numbers_of_turns_say_nothing_twice(tmp_path):
+    (told,) = read_sources([write_episodes(tmp_path, [episode("a", 1, 0.5)])]).dialogues
+    assert per_turn(told) == {
+        "reward": [0.0, 0.5],
+        "term: style": [0.25, -0.25],  # the term "deal" is the reward itself
+        "signal: affect": [-1.0, 0.5],
+    }
+
+
+def test_dialogues_share_their_scenario_and_keep_long_seeds(tmp_path):
+    rows = [episode("a", 2**60 + 1, 0.5), episode("b", 2**60 + 1, -0.5), episode("a", 1, 0.5)]
+    told = payload(read_sources([write_episodes(tmp_path, rows)]), "t")
+    assert [row["scenario"] for row in told["dialogues"]] == [0, 1, 0]
+    assert {row["seed"] for row in told["dialogues"]} == {"1152921504606846977", "1"}
+    assert told["scales"]["Bargain"]["reward"] == pytest.approx(0.5)
+
+
+def test_summary_counts_by_hand(tmp_path):
+    rows = [episode("a", 1, 1.0), episode("a", 2, 0.0), episode("b", 1, 0.5)]
+    first, second = payload(read_sources([write_episodes(tmp_path, rows)]), "t")["summary"]
+    assert (first["agent"], first["dialogues"], first["return"][0], first["success"][0]) == ("a", 2, 0.5, 0.5)
+    assert (second["return"], second["turns"]) == ([0.5, None, None], [2, None, None]), "one dialogue, no interval"
+
+
+def test_the_board_has_the_scores_of_the_leaderboard(bench):
+    told = board(read_sources([bench]).results, [])
+    overall = {row["agent"]: row for row in told["overall"]}
+    assert told["agents"][:2] == ["oracle", "td3"], "the best first"
+    assert overall["oracle"]["iqm"][0] == pytest.approx(1.0)
+    # runs of td3 score .8, .84, .88 in Bargain (.02 of a range of .5) and .8, .825, .85 in Chat (of .8): the middle
+    assert 0.8 < overall["td3"]["iqm"][0] < 0.88
+    assert overall["td3"]["mean"][0] == pytest.approx((0.84 + 0.825) / 2)
+    assert (overall["dpo"]["worlds"], overall["dpo"]["of"]) == (1, 2)
+    cells = {(cell["agent"], cell["world"]): cell for cell in told["cells"]}
+    assert cells["dpo", "Chat"]["status"] == "not applicable"
+    assert "rankings" in cells["dpo", "Chat"]["reason"]
+    assert cells["dpo", "Chat"]["score"] is None, "never zero"
+    assert cells["td3", "Bargain"]["return"][0] == pytest.approx(0.62)
+    assert cells["ppo", "Chat"]["missing"] == 1
+    assert {curve["world"] for curve in told["curves"]} == {"All environments", "Bargain", "Chat"}
+    assert told["profiles"]["agents"][0]["value"][0] == 1.0
+
+
+def test_runs_alone_have_curves_and_no_table(tmp_path):
+    write_run(tmp_path / "one")
+    write_run(tmp_path / "two")
+    (tmp_path / "two" / "config.json").write_text(
+        '{"agent": "td3", "args": {"env": "dialog_gym/Bargain-v0", "seed": 5}}'
+    )
+    told = board(None, read_sources([tmp_path]).curves)
+    assert [curve["agent"] for curve in told["curves"]] == told["agents"] == ["td3, run 4", "td3, run 5"]
+    assert told["curves"][0]["value"] == [0.1, 0.4]
+    assert not told["overall"]
+    assert board(None, []) is None
+
+
+@given(st.text())
+def test_clean_texts_hold_nothing_that_cannot_be_seen(text):
+    assert all(char.isprintable() or char == "\n" for char in clean(text))
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text())))
+def test_clean_values_can_be_packed(values):
+    told = {name: clean(value) for name, value in {"data": values}.items()}
+    assert json.loads(gzip.decompress(base64.b64decode(page.packed(told)))) == told
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+def test_the_file_needs_nothing_else_and_allows_nothing_else(bench, tmp_path):
+    html = page.as_html(payload(read_sources([bench]), "A <b>title</b> @data@"))
+    assert "<title>A &lt;b&gt;title&lt;/b&gt; @data@</title>" in html
+    addresses = set(re.findall(r"""https?://[^\s"'<]+""", html))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "the name of a format, which nobody fetches"
+    assert not re.search(r"<(?:script|img|iframe|object|embed)[^>]*\ssrc|@import|url\(", html)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy.startswith("default-src 'none'; ")
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, flags=re.S)
+        assert f"{kind} 'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'" in policy
+    assert html.count("<script") == html.count("</script>") == 2
+
+
+def test_no_text_of_a_dialogue_stands_in_the_file_as_such(tmp_path):
+    rows = [evil_episode(text, seed) for seed, text in enumerate(EVIL)]
+    sources = read_sources([write_episodes(tmp_path, rows)])
+    html = page.as_html(payload(sources, EVIL[0]))
+    assert html.count("<script") == html.count("</script>") == 2
+    assert "hacked" not in html.replace("&lt;/script&gt;&lt;script&gt;window.hacked", "")
+    assert html == page.as_html(payload(sources, EVIL[0])), "the same input gives the same file"
+
+
+def test_scripts_make_no_markup_of_texts():
+    script = "".join(map(page._file, page.SCRIPTS))
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser", script
+    )
+
+
+def test_only_a_report_is_written_over(tmp_path):
+    told, path = payload(Sources(), "t"), tmp_path / "sub" / "report.html"
+    size = page.write_page(path, told)
+    assert path.stat().st_size == size
+    page.write_page(path, told)
+    path.write_text("my novel")
+    with pytest.raises(FileExistsError, match=r"is no report; add --overwrite"):
+        page.write_page(path, told)
+    assert path.read_text() == "my novel"
+    assert page.write_page(path, told, overwrite=True) == size
+    with pytest.raises(FileExistsError, match="is a folder"):
+        page.write_page(tmp_path, told, overwrite=True)
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as left:
+        main(["report", *map(str, words)])
+    return left.value.code
+
+
+def test_command(bench, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    main(["report", str(bench), "--out", str(out), "--title", "Of the <week>", "--limit", "2", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["results"], told["dialogues"], told["dialogues_found"], told["broken"]) == (19, 2, 8, [])
+    assert unpacked(out)["title"] == "Of the <week>"
+    assert len(unpacked(out)["dialogues"]) == 2
+    main(["report", str(bench), "--out", str(out)])
+    assert capsys.readouterr().out.startswith(f"wrote {out} (")
+    (bench / "cells" / "Chat--sac--0.json").write_text("{")
+    main(["report", str(bench), "--out", str(out)])
+    assert "Chat--sac--0.json" in capsys.readouterr().err
+
+
+def test_command_refuses_before_it_reads_or_writes(bench, tmp_path, capsys):
+    out = tmp_path / "novel.html"
+    out.write_text("my novel")
+    assert run(bench, "--out", out) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(tmp_path / "nowhere", "--out", tmp_path / "new.html") == 2
+    assert "nowhere is not there" in capsys.readouterr().err
+    write_cell(bench, "Chat", "sac", 0, 0.5, versions={"python": "3.10"})
+    assert run(bench, "--out", tmp_path / "new.html") == 2
+    assert "--mixed" in capsys.readouterr().err
+    assert not (tmp_path / "new.html").exists()
+    main(["report", str(bench), "--out", str(tmp_path / "new.html"), "--mixed"])
+    assert unpacked(tmp_path / "new.html")["notes"]["mixed"] == ["python 3.10 and 3.11"]
