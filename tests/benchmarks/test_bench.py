@@ -1,0 +1,351 @@
+"""The runner of suites: what is planned, computed once, claimed, told when it fails, and shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dialog_gym.benchmarks import bench, bench_command, bench_policies, suites
+from dialog_gym.benchmarks.bench import Cell, Plan, claimed, open_folder, plan, run_cells, table
+from dialog_gym.benchmarks.bench_policies import Made, Place, counting_tokens, holding, why_not
+from dialog_gym.benchmarks.results_folder import read_results
+from dialog_gym.benchmarks.suites import CORE, Part, Row, Suite, World, baseline
+from dialog_gym.data.episodes import Episodes
+
+BARGAIN, ADVICE = World("Bargain"), World("Advice")
+RANDOM, ORACLE = baseline("random"), baseline("oracle")
+TINY = Suite("tiny", (Part((BARGAIN, ADVICE), (RANDOM, ORACLE)),), seeds=2, episodes=6, recorded=4)
+
+
+def compute_all(suite: Suite, out: Path, what: Plan | None = None) -> list[str]:
+    """Compute a suite and return the names of cells that failed."""
+    what = what or plan(suite)
+    open_folder(suite, out, what)
+    return run_cells(what.cells, Place(suite, out), since=time.time(), command="dialog-gym bench tiny")
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+
+def names(what: Plan) -> list[str]:
+    return [cell.name for cell in what.cells]
+
+
+def test_seed_1_of_all_comes_first_and_what_draws_nothing_has_one_seed() -> None:
+    suite = replace(TINY, parts=(Part((BARGAIN, ADVICE), (ORACLE, Row("tf", "agent", "tf", learns="log"))),))
+    assert names(plan(suite)) == [
+        *("Bargain--oracle--1", "Advice--oracle--1", "Bargain--tf--1", "Advice--tf--1"),
+        *("Bargain--tf--2", "Advice--tf--2"),
+    ]
+    assert names(plan(suite, ["tf"], ["Bargain"], 3)) == ["Bargain--tf--1", "Bargain--tf--2", "Bargain--tf--3"]
+
+
+@pytest.mark.parametrize("name", ["Bargain", "Bargain-v0", "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"])
+def test_a_world_has_several_names(name: str) -> None:
+    assert names(plan(TINY, ["oracle"], [name])) == ["Bargain--oracle--1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [({"agents": ["oracel"]}, "no agent named 'oracel'; did you mean 'oracle'"),
+     ({"worlds": ["Bargian-v0"]}, "no environment named 'Bargian'; did you mean 'Bargain'")],
+)  # fmt: skip
+def test_the_nearest_name_is_told(asked: dict[str, Any], nearest: str) -> None:
+    with pytest.raises(KeyError) as error:
+        plan(TINY, **asked)
+    assert nearest in error.value.args[0]
+
+
+def test_a_row_of_two_parts_is_computed_once_per_world() -> None:
+    suite = replace(TINY, parts=(Part((BARGAIN,), (ORACLE,)), Part((BARGAIN, ADVICE), (ORACLE,))))
+    assert names(plan(suite)) == ["Bargain--oracle--1", "Advice--oracle--1"]
+
+
+def test_what_cannot_be_done_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DIALOG_GYM_CACHE", str(tmp_path))
+    reasons = plan(CORE).not_applicable
+    assert "nothing costs" in reasons["sacpo", "Bargain"]
+    assert ("sacpo", "Advice") not in reasons
+    assert "prefix map" in reasons["td3", "Society"]
+    assert "dialog-gym fit speaker" in reasons["oracle", "CaSiNo"]
+    assert {agent for agent, world in reasons if world == "DealOrNoDeal"} == set(CORE.rows)
+    (tmp_path / "speakers" / "casino").mkdir(parents=True)
+    (tmp_path / "speakers" / "casino" / "config.json").touch()
+    casino = World("CaSiNo", "speaker:casino")
+    assert why_not(RANDOM, casino) == ""
+    assert "prefix map" in why_not(CORE.rows["td3"], casino)
+
+
+# --- the cells ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the tiny suite, computed."""
+    out = tmp_path_factory.mktemp("bench") / "tiny"
+    assert compute_all(TINY, out) == []
+    return out
+
+
+def test_a_cell_tells_all_that_makes_it_again(done: Path) -> None:
+    told = json.loads((done / "cells" / "Advice--oracle--1.json").read_text())
+    acted = {"world": "Advice", "env": "dialog_gym/Advice-v0", "agent": "oracle", "seed": 1}
+    assert told["config"]["cell"] == acted
+    assert told["command"] == "dialog-gym bench tiny --agents oracle --envs Advice --seeds 1"
+    assert told["versions"].keys() >= {"python", "commit", "torch", "gymnasium"}
+    assert told["hardware"]["cores"] >= 1
+    assert told["lm"] == "tiny-advice"
+    assert told["wall_seconds"] > 0
+
+
+def test_results_can_be_compared_by_episode(done: Path) -> None:
+    results = read_results(done)
+    assert {(one.agent, one.world) for one in results.results} == {
+        *(("random", "Bargain"), ("oracle", "Bargain"), ("random", "Advice"), ("oracle", "Advice"))
+    }
+    assert {one.seeds for one in results.results} == {tuple(range(1_000_000, 1_000_006))}
+    budgets = {one.world: one.budget for one in results.results}
+    assert budgets == {"Bargain": None, "Advice": 0.05}
+    assert results.missing == results.broken == results.mixed == ()
+    assert results.references("Bargain").keys() == {"oracle"}
+
+
+def test_the_first_dialogues_are_kept_word_by_word(done: Path) -> None:
+    for result in read_results(done).results:
+        assert result.episodes is not None
+        kept = list(Episodes.load(result.episodes))
+        assert [one.seed for one in kept] == list(result.seeds[:4])
+        assert [one.total for one in kept] == pytest.approx(result.returns[:4].tolist())
+        assert {one.policy for one in kept} == {result.agent}
+
+
+def test_what_is_there_is_not_computed_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.read_bytes() for path in done.rglob("*.json")}
+    monkeypatch.setattr(Place, "made", lambda *args: pytest.fail("computed again"))
+    assert compute_all(TINY, done) == []
+    assert {path: path.read_bytes() for path in done.rglob("*.json")} == before
+
+
+def test_other_settings_are_refused_and_nothing_changes(done: Path, tmp_path: Path) -> None:
+    before = (done / "suite.json").read_bytes()
+    with pytest.raises(ValueError, match=r"other settings \(episodes\); choose another folder"):
+        compute_all(replace(TINY, episodes=7), done)
+    assert (done / "suite.json").read_bytes() == before
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="holds other files"):
+        open_folder(TINY, tmp_path, plan(TINY))
+    (tmp_path / "suite.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="broken"):
+        open_folder(TINY, tmp_path, plan(TINY))
+
+
+Fake = Callable[[Place, Row, World, int, str], Made]
+
+
+def fake(returns: float) -> Fake:
+    """Return what makes a policy that earns ``returns``, without playing."""
+    from dialog_gym import baselines
+    from dialog_gym.baselines import Trial
+
+    one = baselines.evaluate("oracle", Trial("dialog_gym/Bargain-v0", {"split": "heldout"}, 6))
+    rewards = tuple(
+        replace(episode, rewards=(returns, *(0.0 for _ in episode.rewards[1:]))) for episode in one.episodes
+    )
+    made = Made(replace(one, episodes=rewards))
+    return lambda *args: made
+
+
+def test_a_cell_that_fails_is_told_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = fake(0.5)
+
+    def made(self: Place, row: Row, world: World, seed: int, name: str) -> Made:
+        if row.name == "random":
+            raise RuntimeError("no luck today")
+        return good(self, row, world, seed, name)
+
+    monkeypatch.setattr(Place, "made", made)
+    suite = replace(TINY, parts=(Part((BARGAIN,), (RANDOM, ORACLE)),))
+    with caplog.at_level(logging.ERROR):
+        assert compute_all(suite, tmp_path / "out") == ["Bargain--random--1"]
+    assert "the cell Bargain--random--1 failed" in caplog.text
+    assert "no luck today" in (tmp_path / "out" / "failed" / "Bargain--random--1.txt").read_text()
+    results = read_results(tmp_path / "out")
+    assert [one.agent for one in results.results] == ["oracle"]
+    assert results.missing == ("Bargain--random--1",)
+    monkeypatch.setattr(Place, "made", good)
+    assert compute_all(suite, tmp_path / "out") == []
+    assert not list((tmp_path / "out" / "failed").iterdir())
+    assert read_results(tmp_path / "out").missing == ()
+
+
+def test_what_another_process_failed_at_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "made", lambda *args: 1 / 0)
+    suite = replace(TINY, parts=(Part((BARGAIN,), (RANDOM,)),))
+    began = time.time() - 1
+    assert compute_all(suite, tmp_path / "out") == ["Bargain--random--1"]
+    monkeypatch.setattr(Place, "made", lambda *args: pytest.fail("tried again"))
+    place = Place(suite, tmp_path / "out")
+    assert run_cells(plan(suite).cells, place, since=began, command="") == ["Bargain--random--1"]
+
+
+def test_a_broken_file_is_named_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "made", fake(0.5))
+    suite = replace(TINY, parts=(Part((BARGAIN,), (RANDOM, ORACLE)),))
+    compute_all(suite, tmp_path / "out")
+    (tmp_path / "out" / "cells" / "Bargain--random--1.json").write_text('{"config": ', encoding="utf-8")
+    assert compute_all(suite, tmp_path / "out") == ["Bargain--random--1"]
+    shown = table(read_results(tmp_path / "out"), suite)
+    assert "broken (1): " in shown
+    assert "Bargain--random--1.json" in shown
+    assert "| oracle | 0.500 (1) |" in shown
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dialog_gym.runs import lock_folder
+lock = lock_folder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_claim_holds_until_its_process_dies(tmp_path: Path) -> None:
+    cell = Cell(ORACLE, BARGAIN, 1)
+    with claimed(tmp_path, cell) as mine:
+        assert mine
+    place = str(tmp_path / "claims" / cell.name)
+    with subprocess.Popen([sys.executable, "-c", HOLD, place], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with claimed(tmp_path, cell) as mine:
+            assert not mine
+        other.kill()
+        other.wait()
+    with claimed(tmp_path, cell) as mine:
+        assert mine
+
+
+def test_a_cell_that_another_process_holds_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "made", fake(0.5))
+    suite = replace(TINY, parts=(Part((BARGAIN,), (ORACLE, RANDOM)),))
+    what, out, order = plan(suite), tmp_path / "out", []
+    open_folder(suite, out, what)
+    held = claimed(out, what.cells[0])
+    assert held.__enter__()
+    monkeypatch.setattr(bench, "WAIT", 0.0)
+    inner = bench.compute
+
+    def compute(cell: Cell, *rest: Any) -> None:
+        order.append(cell.name)
+        inner(cell, *rest)
+
+    monkeypatch.setattr(bench, "compute", compute)
+
+    def give_up(seconds: float) -> None:
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr("time.sleep", give_up)
+    monkeypatch.setattr(bench, "versions", dict)  # git is waited for by the same function
+    run_cells(what.cells, Place(suite, out), since=0.0, command="")
+    assert order == ["Bargain--random--1", "Bargain--oracle--1"]
+
+
+def test_holding_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = holding(tmp_path / "data")
+    first.__enter__()
+    waits: list[float] = []
+
+    def waited(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            first.__exit__(None, None, None)
+
+    monkeypatch.setattr("time.sleep", waited)
+    with holding(tmp_path / "data"):
+        assert len(waits) == 3
+
+
+# --- an agent that learns -------------------------------------------------------------------------
+
+
+def test_an_agent_learns_from_data_made_once(tmp_path: Path) -> None:
+    small = replace(CORE.data, log=24)
+    row = Row("tf", "agent", "tf", learns="log", args={"steps": 2, "batch": 4})
+    suite = Suite("tiny", (Part((ADVICE,), (row,)),), 2, 4, 2, points=2, point_episodes=2, data=small)
+    out = tmp_path / "out"
+    assert compute_all(suite, out) == []
+    first, second = read_results(out).results
+    assert [step for step, _ in first.curve] == [1, 2]
+    assert first.curve_unit == "updates"
+    assert first.learned_from == "log"
+    assert first.tokens is not None
+    assert first.tokens > 100
+    hashes = {json.loads(one.path.read_text())["data"]["log"] for one in (first, second)}
+    assert hashes == {Episodes.load(out / "data" / "Advice" / "log" / "data").content_hash}
+    assert (out / "runs" / "Advice--tf--1" / "agent").is_dir()
+    assert not list((out / "runs").rglob("checkpoints"))
+
+
+def test_tokens_are_those_that_are_looked_up() -> None:
+    table_of = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 2))
+    with counting_tokens() as count:
+        table_of(torch.zeros(2, 7, dtype=torch.long))
+        table_of(torch.zeros(4, dtype=torch.long))
+    table_of(torch.zeros(9, dtype=torch.long))
+    assert count == [18]
+
+
+def test_evaluations_during_training_see_no_held_out_dialogue() -> None:
+    assert bench_policies.CURVE_SEED + CORE.point_episodes < bench_policies.HELD_OUT
+    assert max(bench_policies.LOG_SEED + CORE.data.log, bench_policies.RANK_SEED + CORE.data.contexts) < 900_000
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_computes_and_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY})
+    words = ["tiny", "--envs", "Bargain-v0", "--agents", "oracle", "random", "--out", str(tmp_path / "out")]
+    bench_command.run(words)
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0] == "| agent | Bargain |"
+    (oracle,) = (one for one in read_results(tmp_path / "out").results if one.agent == "oracle")
+    assert f"| oracle | {np.mean(oracle.returns):.3f} (1) |" in shown
+    bench_command.run([*words, "--table", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert {one["agent"] for one in told["results"]} == {"oracle", "random"}
+    with pytest.raises(ValueError, match="other settings"):
+        bench_command.run([*words, "--scale", "2"])
+    with pytest.raises(KeyError, match="did you mean 'tiny'"):
+        bench_command.run(["tyny"])
+    with pytest.raises(ValueError, match="jobs"):
+        bench_command.run([*words, "--jobs", "0"])
+
+
+def test_the_command_fails_where_a_cell_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY})
+    monkeypatch.setattr(Place, "made", lambda *args: 1 / 0)
+    with pytest.raises(SystemExit) as stop:
+        bench_command.run(["tiny", "--agents", "oracle", "--envs", "Bargain", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 1
+    assert "missing (1): Bargain--oracle--1" in capsys.readouterr().out
