@@ -25,6 +25,7 @@ from dialog_gym.benchmarks import geli, offline, sacpo, stable_alignment
 from dialog_gym.benchmarks.stable_alignment_data import make_speaker
 from dialog_gym.benchmarks.suites import Row, Suite, World
 from dialog_gym.data.rank import Options, collect_rankings
+from dialog_gym.data.used import content_hash
 from dialog_gym.lm.speaker_cache import COMMAND, speaker_folder
 from dialog_gym.lm.spec import own_model, parse
 from dialog_gym.rollout import Evaluation
@@ -127,7 +128,7 @@ class Place:
             settings = self._aligned(row, 1)
             with holding(settings.out):
                 stable_alignment.prepare(settings)
-            return {"ratings": str(stable_alignment.content_hash(settings.learned))}
+            return {"ratings": str(content_hash(settings.learned))}
         return {}
 
     # --- who acts -----------------------------------------------------------------------------------

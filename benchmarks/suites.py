@@ -199,9 +199,9 @@ def _scaled_row(row: Row, share: float) -> Row:
 
 # --- the rows -----------------------------------------------------------------------------------
 
-PAID = {"Advice": {"budget": "task"}}
+PAID: Mapping[str, Mapping[str, Any]] = {"Advice": {"budget": "task"}}
 """Who learns by playing where something costs keeps the budget."""
-PLANNER_WORLDS = {**PAID, "Chat": {"decompose": True}}
+PLANNER_WORLDS: Mapping[str, Mapping[str, Any]] = {**PAID, "Chat": {"decompose": True}}
 RANKED = {"epochs": 0.0}  # as long as ``steps`` says, whatever the number of pairs
 SACPO_STAGES = ("dpo:score:0.1?lr=0.0005&batch=32&epochs=1", "dpo:-cost:0.1?lr=0.00025&batch=16&epochs=2")
 

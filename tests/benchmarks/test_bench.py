@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import bench, bench_command, bench_policies, suites
 from dialog_gym.benchmarks.bench import Cell, Plan, claimed, open_folder, plan, run_cells, table
 from dialog_gym.benchmarks.bench_policies import Made, Place, counting_tokens, holding, why_not
@@ -312,7 +313,7 @@ def test_tokens_are_those_that_are_looked_up() -> None:
 
 
 def test_evaluations_during_training_see_no_held_out_dialogue() -> None:
-    assert bench_policies.CURVE_SEED + CORE.point_episodes < bench_policies.HELD_OUT
+    assert bench_policies.CURVE_SEED + CORE.point_episodes < HELD_OUT
     assert max(bench_policies.LOG_SEED + CORE.data.log, bench_policies.RANK_SEED + CORE.data.contexts) < 900_000
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 
 from dialog_gym.agent import agent_spec
-from dialog_gym.benchmarks import geli, sacpo, stable_alignment
+from dialog_gym.benchmarks import geli, sacpo
+from dialog_gym.benchmarks.stable_alignment_table import METHODS
 from dialog_gym.benchmarks.suites import CORE, PAPERS, SMOKE, SUITES, Row, Suite, suite_of
 from dialog_gym.registration import TASKS
 
@@ -26,8 +28,8 @@ def test_rows_are_made_by_what_there_is(suite: Suite) -> None:
     known = {
         "baseline": {"random", "lm", "lm-sampled", "oracle", "constant"},
         "geli": set(geli.REWARDS),
-        "sacpo": set(sacpo.recipes(sacpo.Settings(out=sacpo.Path()))),
-        "stable_alignment": set(stable_alignment.METHODS),
+        "sacpo": set(sacpo.recipes(sacpo.Settings(Path()))),
+        "stable_alignment": set(METHODS),
     }
     for part in suite.parts:
         for row in part.rows:
