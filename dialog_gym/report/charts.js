@@ -51,7 +51,8 @@ class Chart {
     this.spec = spec;
     this.visible = () => true;
     this.node = element("figure", { class: "chart" });
-    new ResizeObserver(() => this.draw()).observe(this.node);
+    this.width = 0;
+    new ResizeObserver(() => this.node.clientWidth !== this.width && this.draw()).observe(this.node);
   }
 
   /** Show those series alone whose name `visible` accepts. */
@@ -61,7 +62,8 @@ class Chart {
   }
 
   draw() {
-    const width = Math.floor(this.node.clientWidth);
+    const width = this.node.clientWidth;
+    this.width = width;
     if (!width) return;
     const { spec } = this;
     const series = spec.series.filter((one) => this.visible(one.name));

@@ -1,0 +1,495 @@
+"""The page in a real Chromium without a window: no network, no errors, and what a reader does with it."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from dialog_gym.report import page
+from dialog_gym.report.payload import payload
+from dialog_gym.report.sources import read_sources
+from tests.report.made import EVIL, episode, evil_episode, write_bench, write_episodes
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'dialog-gym[dev]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+MANY = 5000
+
+CONTRAST = """
+const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const rgba = (colour) => {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const light = ([r, g, b]) => {
+  const part = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+};
+const behind = (node) => {
+  for (let at = node; at; at = at.parentElement) {
+    const colour = rgba(getComputedStyle(at).backgroundColor);
+    if (colour[3] > 250) return colour;
+  }
+  return rgba(getComputedStyle(document.documentElement).backgroundColor);
+};
+const found = {};
+for (const node of document.querySelectorAll("body *")) {
+  const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+  if (!own || !node.checkVisibility() || ["SCRIPT", "OPTION"].includes(node.tagName)) continue;
+  const style = getComputedStyle(node);
+  const colour = node.ownerSVGElement ? style.fill : style.color;
+  const [a, b] = [light(rgba(colour)), light(behind(node))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) found[node.tagName + "." + node.getAttribute("class")] = ratio;
+}
+return found;
+"""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Browser:
+    """A page in Chromium, in the words of these tests."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.size(1280, 900)
+
+    def size(self, width, height):
+        told = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", told)
+
+    def scheme(self, name):
+        feature = {"name": "prefers-color-scheme", "value": name}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def open(self, path, part=""):
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)
+        self.driver.get(f"{path.as_uri()}{part and '#' + part}")
+        WebDriverWait(self.driver, 20, 0.02).until(
+            lambda _: self.js(
+                "return document.documentElement.dataset.ready || document.querySelector('[role=alert]')"
+            )
+        )
+
+    def js(self, code, *given):
+        return self.driver.execute_script(code, *given)
+
+    def all(self, css):
+        return self.js("return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", css)
+
+    def one(self, css):
+        return self.driver.find_element("css selector", css)
+
+    def click(self, css):
+        self.one(css).click()
+
+    def keys(self, *keys):
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).perform()
+
+    def choose(self, label, text):
+        done = self.js(
+            """const label = [...document.querySelectorAll("label.field")].find((one) => one.checkVisibility() &&
+                 one.firstChild.textContent === arguments[0]);
+               const option = [...label.lastChild.options].find((one) => one.text.startsWith(arguments[1]));
+               label.lastChild.value = option.value;
+               label.lastChild.dispatchEvent(new Event("change"));
+               return option.text;""",
+            label,
+            text,
+        )
+        assert done
+
+    def search(self, words):
+        """Put ``words`` into the search and return the milliseconds until all is drawn."""
+        return self.js(
+            """const box = document.querySelector("input[type=search]"), start = performance.now();
+               box.value = arguments[0]; box.dispatchEvent(new Event("input")); document.body.offsetHeight;
+               return performance.now() - start;""",
+            words,
+        )
+
+    def column(self, table, number):
+        return self.all(f".scroll:nth-of-type({table}) .sortable tbody tr > :nth-child({number})")
+
+    def wide(self):
+        """How many pixels the page is wider than the window."""
+        return self.js("return Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - innerWidth")
+
+    def check(self, path):
+        """Fail if anything was fetched but the page itself, or anything was complained of."""
+        asked = []
+        for line in self.driver.get_log("performance"):
+            message = json.loads(line["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                asked.append(message["params"]["request"]["url"].partition("#")[0])
+        assert {url for url in asked if not url.startswith("data:")} <= {path.as_uri()}
+        assert not self.driver.get_log("browser")
+
+
+@pytest.fixture
+def browser(driver):
+    browser = Browser(driver)
+    browser.scheme("light")
+    return browser
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The pages that are looked at: of results, of texts that would be markup, of many dialogues."""
+    place = tmp_path_factory.mktemp("pages")
+
+    def written(name, *paths, title="A report"):
+        path = place / f"{name}.html"
+        page.write_page(path, payload(read_sources(paths, limit=0), title))
+        return path
+
+    bench = write_bench(place / "bench", costs=True)
+    (bench / "cells" / "Chat--<img src=x onerror=window.hacked=1>--0.json").write_text("{")
+    evil = write_episodes(place / "evil", [evil_episode(text, seed) for seed, text in enumerate(EVIL)])
+    agents = ("infers", "constant")
+    rows = [
+        episode(agents[k % 2], k // 2, k % 7 / 7 - 0.2, words=f"{k} coins for {('oak', 'glass', 'tin')[k % 3]} (a+b)?")
+        for k in range(MANY)
+    ]
+    told = payload(sources_of(rows), "Many")
+    page.write_page(place / "many.html", told)
+    return SimpleNamespace(
+        bench=written("bench", bench),
+        evil=written("evil", evil, title=EVIL[0]),
+        many=place / "many.html",
+    )
+
+
+def sources_of(rows):
+    """What reading a data set of ``rows`` gives, without the seconds that writing thousands takes."""
+    from dialog_gym.report.sources import Sources, _of_recorded
+
+    told = [_of_recorded(row) for row in rows]
+    return Sources(dialogues=told, found=len(told))
+
+
+# --- results --------------------------------------------------------------------------------------------
+
+
+def test_results_open_without_network_and_without_errors(browser, pages):
+    browser.open(pages.bench)
+    assert browser.all("#results h2") == ["Leaderboard", "By environment", "Charts", "Dialogues shown"]
+    assert browser.all("details.note > summary") == [
+        "Broken and left out: 1 item.",
+        "1 result of the suite is not there yet.",
+    ]
+    assert "<img src=x" in browser.js("return document.querySelector('details.note li').textContent")
+    browser.click("#tab-dialogues")
+    browser.check(pages.bench)
+
+
+def test_tables_are_sorted_by_any_column_and_what_is_missing_comes_last(browser, pages):
+    browser.open(pages.bench)
+    table = "const table = document.querySelectorAll('.sortable')[arguments[0]]; "
+    column = table + "return [...table.querySelectorAll('tbody th')].map((node) => node.innerText)"
+    sort = table + "table.querySelectorAll('thead button')[arguments[1]].click()"
+    order = table + "return table.querySelector('[aria-sort]').ariaSort"
+    assert browser.js(column, 0)[:2] == ["oracle", "td3"]
+    browser.js(sort, 0, 1)
+    assert browser.js(column, 0)[-2:] == ["td3", "oracle"]
+    assert browser.js(order, 0) == "ascending"
+    browser.js(sort, 0, 0)
+    assert browser.js(column, 0) == ["dpo", "lm", "oracle", "ppo", "td3"]
+    chat = 2  # the second environment, in which dpo cannot act
+    for _ in range(2):
+        browser.js(sort, 1, chat)
+        assert browser.js(column, 1)[-1] == "dpo"
+    assert browser.all("abbr.none") == ["n/a"]
+    assert "rankings" in browser.one("abbr.none").get_attribute("title")
+    browser.choose("Show", "Cost")
+    assert "over budget" not in "".join(browser.all(".sortable"))
+
+
+def test_charts_tell_their_values(browser, pages):
+    browser.open(pages.bench)
+    assert len(browser.all(".charts svg")) == 3, "profiles, compute, curves"
+    browser.js("document.querySelector('.charts').scrollIntoView()")
+    point = browser.js(
+        """const mark = document.querySelectorAll('.chart')[2].querySelector('.mark').getBoundingClientRect();
+           return [mark.x + mark.width / 2, mark.y + mark.height / 2];"""
+    )
+    browser.js(
+        """document.elementFromPoint(...arguments).dispatchEvent(new PointerEvent('pointermove',
+           { clientX: arguments[0], clientY: arguments[1], bubbles: true }))""",
+        *point,
+    )
+    assert " updates" in browser.one("#tip").text
+    before = len(browser.all(".charts .series"))
+    browser.js("document.querySelector('.legend button[aria-pressed=true]').click()")
+    assert len(browser.all(".charts .series")) < before
+    browser.js("document.querySelector('.chart .numbers summary').click()")
+    assert "of runs score more than" in browser.one(".chart details.numbers").text
+    browser.choose("Environment", "Bargain")
+    assert "Bargain: cost against return" in browser.all(".chart figcaption")
+    assert browser.one(".limit text").get_attribute("textContent") == "budget 0.200"
+    browser.check(pages.bench)
+
+
+# --- dialogues --------------------------------------------------------------------------------------------
+
+
+def test_filters_and_order(browser, pages):
+    browser.open(pages.bench, "dialogues")
+    assert browser.all(".count") == ["8 dialogues"]
+    returns = [float(text) for text in browser.all(".row .number")]
+    assert returns == sorted(returns, reverse=True)
+    browser.choose("Order", "Return, lowest")
+    assert [float(text) for text in browser.all(".row .number")] == sorted(returns)
+    browser.choose("Agent", "td3")
+    assert browser.all(".count") == ["4 of 8 dialogues"]
+    browser.choose("Goal", "Not reached")
+    assert browser.all(".pane .empty") == ["No dialogue is like that. Change the search or the filters."]
+    browser.open(pages.many, "dialogues")
+    browser.choose("Goal", "Not reached")
+    assert browser.all(".count") == ["1,430 of 5,000 dialogues"], "two of seven: 2 * 714 + 2"
+    browser.choose("Goal", "Any")
+    browser.choose("Ended by", "left")
+    assert browser.all(".count") == ["1,430 of 5,000 dialogues"]
+    browser.choose("Environment", "Bargain")
+    browser.choose("Order", "Seed")
+    assert {text.split("\n")[0] for text in browser.all(".facts div:last-child")} == {"seed"}
+    assert browser.all(".facts div:last-child dd") == ["0"]
+
+
+def test_search_finds_words_and_quoted_words_and_marks_them(browser, pages):
+    browser.open(pages.many, "dialogues")
+    browser.search("GLASS")
+    assert browser.all(".count") == ["1,667 of 5,000 dialogues"]
+    assert set(browser.all(".turns mark")) == {"glass"}
+    browser.search('"4998 coins" tin')
+    assert browser.all(".count") == ["0 of 5,000 dialogues"], "4998 = 3 * 1666 is of oak"
+    browser.search('"4998 coins" oak')
+    assert browser.all(".count") == ["1 of 5,000 dialogues"]
+    assert browser.all(".turns mark") == ["4998 coins", "oak"]
+    browser.search("(a+b)?")
+    assert browser.all(".count") == ["5,000 dialogues"], "signs mean themselves"
+    assert browser.all(".turns mark") == ["(a+b)?"]
+    browser.search("secret")
+    assert browser.all(".count") == ["0 of 5,000 dialogues"], "what is hidden is not searched"
+
+
+def test_keys(browser, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(pages.many)
+    chosen = "return document.querySelector('.row[aria-selected=true]')?.dataset.at"
+    browser.keys("2")
+    assert browser.js("return location.hash") == "#dialogues"
+    browser.keys("j", "j", Keys.ARROW_DOWN, "k")
+    assert browser.js(chosen) == "2"
+    browser.keys("/", "oak", Keys.ESCAPE)
+    assert browser.js("return document.activeElement.className") == "list"
+    browser.keys("j", Keys.END)
+    assert browser.js(chosen) == "1666"
+    assert browser.js("return document.querySelector('.list').getAttribute('aria-activedescendant')") == "row-1666"
+    browser.keys(Keys.HOME, Keys.PAGE_DOWN, Keys.PAGE_UP, "n")
+    assert browser.js(chosen) == "0"
+    assert len(browser.all("mark.current")) == 1
+    browser.keys("h")
+    assert "Secret: take 7." in browser.one(".hidden-part").text
+    browser.keys("j")
+    assert "Secret: take 7." in browser.one(".hidden-part").text, "it stays as it was asked for"
+    browser.keys("h", "?")
+    assert browser.one("#help").is_displayed()
+    browser.keys(Keys.ESCAPE)
+    assert not browser.one("#help").is_displayed()
+    browser.keys("t", "t", "1")
+    assert browser.js("return [document.documentElement.style.colorScheme, location.hash]") == ["dark", "#results"]
+    browser.check(pages.many)
+
+
+def test_two_agents_on_the_same_seed_stand_side_by_side(browser, pages):
+    browser.open(pages.many, "dialogues")
+    browser.choose("Agent", "infers")
+    browser.keys("c")
+    names = "return [...document.querySelectorAll('.transcript h3')].map((node) => node.innerText)"
+    seeds = "return [...document.querySelectorAll('.facts div:last-child dd')].map((node) => node.innerText)"
+    sides = "return [...document.querySelectorAll('.transcript')].map((node) => node.getBoundingClientRect().x)"
+    first = browser.js(seeds)
+    assert browser.js(names) == ["infers", "constant"]
+    assert first[0] == first[1]
+    left, right = browser.js(sides)
+    assert left < right
+    browser.keys("j")
+    assert browser.js(names) == ["infers", "constant"], "the same agents on the next seed"
+    second = browser.js(seeds)
+    assert second[0] == second[1] != first[0]
+    browser.keys("c")
+    assert browser.js(names) == ["infers"]
+
+
+def test_turns_are_coloured_and_tell_their_terms_when_pointed_at_or_focused(browser, pages):
+    browser.open(pages.many, "dialogues")
+    turns = "return [...document.querySelectorAll('.turn')].map((node) => node.className)"
+    assert browser.js(turns) == ["turn agent ", "turn", "turn agent good", "turn"]
+    assert not browser.one(".terms").is_displayed()
+    browser.js("document.querySelectorAll('.turn.agent')[1].focus()")
+    assert "term: style −0.250" in browser.js("return document.querySelectorAll('.terms')[1].innerText").replace(
+        "\t", " "
+    )
+    assert browser.js("return document.querySelectorAll('.terms')[1].checkVisibility()")
+    browser.choose("Colour by", "signal: affect")
+    assert browser.js(turns) == ["turn agent bad", "turn", "turn agent good", "turn"]
+    shares = browser.js(
+        "return [...document.querySelectorAll('.turn.agent')].map((n) => n.style.getPropertyValue('--share'))"
+    )
+    assert shares == ["100%", "50%"]
+
+
+def test_texts_that_would_be_markup_stay_texts(browser, pages):
+    browser.open(pages.evil)
+    assert browser.js("return document.title") == EVIL[0]
+    browser.click("#tab-dialogues")
+    browser.search('script window.hacked "')
+    browser.search("")
+    shown = set()
+    for _ in EVIL:
+        shown.add(browser.js("return document.querySelector('.turn .text').textContent"))
+        browser.keys("h", "h", "c", "j")
+    kept = {text for text in EVIL if text.isprintable()}
+    assert len(shown) == len(EVIL)
+    assert kept <= shown
+    (strange,) = [text for text in shown if "red" in text]
+    assert strange == "�right to left� and � nothing, �[31mred�"
+    own = browser.js(
+        "return [...document.querySelectorAll('script,img,iframe,style,base,svg[onload],[onerror]')].length"
+    )
+    assert own == 3, "the data, the script and the style"
+    assert browser.js("return window.hacked === undefined")
+    browser.check(pages.evil)  # an alert would have made every command above fail
+
+
+def test_the_policy_stops_what_would_reach_out(browser, pages):
+    browser.open(pages.evil)
+    stopped = browser.js(
+        """const stopped = new Set();
+           document.addEventListener("securitypolicyviolation", (event) => stopped.add(event.effectiveDirective));
+           const image = new Image();
+           image.src = "http://127.0.0.1:9/x.png";
+           document.body.append(image);
+           try { document.body.innerHTML += "<b>x</b>"; } catch (error) { stopped.add(error.name); }
+           const told = new Promise((done) => setTimeout(() => done([...stopped].sort()), 100));
+           return fetch("http://127.0.0.1:9/").then(() => ["fetched"], () => told);"""
+    )
+    assert stopped == ["TypeError", "connect-src", "img-src", "require-trusted-types-for"]
+
+
+# --- sizes and colours ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_phone_shows_all_without_scrolling_sideways(browser, pages, width):
+    browser.size(width, 780)
+    browser.open(pages.bench)
+    assert browser.wide() <= 0
+    browser.choose("Environment", "Bargain")
+    assert browser.wide() <= 0
+    browser.click("#tab-dialogues")
+    assert browser.wide() <= 0
+    assert not browser.one(".reading").is_displayed()
+    browser.click(".row")
+    assert browser.one(".pane").is_displayed()
+    assert not browser.one(".side").is_displayed()
+    browser.keys("c")
+    assert browser.wide() <= 0
+    browser.click(".back")
+    assert browser.one(".list").is_displayed()
+
+
+def test_long_words_do_not_widen_a_phone(browser, pages):
+    browser.size(360, 780)
+    browser.open(pages.evil, "dialogues")
+    browser.click(".row")
+    browser.keys("h")
+    assert browser.wide() <= 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_is_enough(browser, pages, scheme):
+    browser.scheme(scheme)
+    browser.open(pages.bench)
+    paper = browser.js("return getComputedStyle(document.documentElement).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+    browser.js("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert browser.js(CONTRAST) == {}
+    browser.open(pages.many, "dialogues")
+    browser.search("coins")
+    browser.choose("Colour by", "signal: affect")
+    browser.keys("c", "h")
+    assert browser.js(CONTRAST) == {}
+
+
+def test_everything_that_can_be_used_has_a_name(browser, pages):
+    browser.open(pages.bench)
+    browser.click("#tab-dialogues")
+    nameless = browser.js(
+        """return [...document.querySelectorAll("button, select, input, [role=listbox], [role=region], summary")]
+             .filter((node) => !(node.ariaLabel || node.textContent.trim() || node.labels?.length))
+             .map((node) => node.outerHTML);"""
+    )
+    assert nameless == []
+    assert browser.js("return document.documentElement.lang") == "en"
+
+
+# --- many -------------------------------------------------------------------------------------------------
+
+
+def test_thousands_of_dialogues_open_and_are_searched_fast(browser, pages):
+    browser.open(pages.many, "dialogues")
+    assert browser.all(".count") == ["5,000 dialogues"]
+    assert len(browser.all(".row")) < 60, "only what is seen is drawn"
+    loaded = browser.js("return performance.now()")
+    assert loaded < 10_000
+    times = [browser.search(words) for words in ("oak", "4321", '"coins for tin"', "nothing of this", "")]
+    assert sorted(times)[2] < 500, f"{times} ms, on a machine that may be busy; benchmarks/report_size.py measures"
+    browser.js("document.querySelector('.list').scrollTop = 54 * 4000")
+    browser.js("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    places = browser.js("return [...document.querySelectorAll('.row')].map((node) => Number(node.dataset.at))")
+    assert 4000 in places
+
+
+def test_a_damaged_file_says_so(browser, pages, tmp_path):
+    text = pages.bench.read_text()
+    start = text.index('id="data">') + len('id="data">')
+    damaged = tmp_path / "damaged.html"
+    damaged.write_text(text[: start + 100] + "AAAA" + text[start + 200 :])
+    browser.open(damaged)
+    assert browser.one("[role=alert]").text.startswith("The report cannot be shown")
