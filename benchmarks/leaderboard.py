@@ -132,7 +132,8 @@ class Leaderboard:
 
     Attributes:
         worlds: In the order of their names.
-        agents: The highest interquartile mean first; then those without one, by name.
+        agents: Those with the most worlds first, as only agents with the same worlds can be compared; among them the
+            highest interquartile mean first. Then those without a score, by name.
         entries: By world, then agent: one for each pair.
         totals: In the order of agents; agents without a normalised score are not there.
         duels: Each pair of agents with worlds in common, the one that stands higher first.
@@ -189,7 +190,7 @@ def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) 
     names = {*made, *(agent for _, agent in lost), *(agent for agent, _ in results.not_applicable)}
     scores = normalised_scores(results)
     totals = [_total(agent, scores[agent], made, len(worlds), seed, resamples) for agent in made if scores[agent]]
-    totals.sort(key=lambda total: (-total.iqm.value, total.agent))
+    totals.sort(key=lambda total: (-len(total.worlds), -total.iqm.value, total.agent))
     ranked = [total.agent for total in totals]
     agents = (*ranked, *sorted(names - set(ranked)))
     entries = [

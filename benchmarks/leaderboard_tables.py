@@ -117,7 +117,7 @@ def _notes(board: Leaderboard) -> str:
     lines = [
         "Scores are normalised: 0 is the unsteered language model (`lm`), 1 the oracle. Intervals are 95% over runs: "
         "Student's t in a world, a stratified bootstrap over worlds; a number without one comes from one run. IQM: "
-        "interquartile mean. Each agent counts over the worlds where it has runs; compare those with the same worlds.",
+        "interquartile mean. Each agent counts over the worlds where it has runs, those with the most worlds first.",
     ]
     if any(entry.over_budget for entry in board.entries):
         lines.append(f"{OVER} costs more than the world allows.")
