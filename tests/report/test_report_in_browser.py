@@ -1,31 +1,19 @@
 """The page in a real Chromium without a window: no network, no errors, and what a reader does with it."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from dialog_gym.benchmarks import chromium, report_size
 from dialog_gym.report import page
 from dialog_gym.report.payload import payload
 from dialog_gym.report.sources import read_sources
 from tests.report.made import EVIL, episode, evil_episode, write_bench, write_episodes
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'dialog-gym[dev]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
+pytest.importorskip("selenium", reason="needs selenium: pip install 'dialog-gym[dev]'")
+pytestmark = pytest.mark.skipif(chromium.installed() is None, reason="needs chromium and chromedriver on the PATH")
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 MANY = 5000
 
 CONTRAST = """
@@ -61,14 +49,7 @@ return found;
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = chromium.start(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 
@@ -493,3 +474,14 @@ def test_a_damaged_file_says_so(browser, pages, tmp_path):
     damaged.write_text(text[: start + 100] + "AAAA" + text[start + 200 :])
     browser.open(damaged)
     assert browser.one("[role=alert]").text.startswith("The report cannot be shown")
+
+
+def test_the_benchmark_measures_what_it_says(tmp_path, capsys):
+    report_size.main(["--dialogues", "14", "--repeat", "1", "--out", str(tmp_path / "page.html"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["dialogues"] == 14
+    assert told["page_mb"] == pytest.approx((tmp_path / "page.html").stat().st_size / 1e6)
+    assert set(told["search_ms"]) == set(report_size.SEARCHES)
+    assert min(told["load_ms"], told["list_ms"]) > 0
+    with pytest.raises(ValueError, match="at least 7 dialogues"):
+        report_size.Settings(dialogues=6)
