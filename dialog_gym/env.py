@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dialog_gym.dialogue import Dialogue, Draws, Scenario, Turn, turn_line
-from dialog_gym.errors import DialogueOverError, SettingError, unknown
+from dialog_gym.errors import DialogueOverError, RenderModeError, SettingError, unknown
 from dialog_gym.render import as_text, show
 from dialog_gym.rewards.base import checked, finite
 from dialog_gym.spaces import Utterance
@@ -553,7 +553,7 @@ def _per_row(name: str, values: Any, rows: int) -> Sequence[Any]:
 
 def _render_mode(mode: str | None) -> str | None:
     if mode not in (None, "human", "ansi"):
-        raise ValueError(f"render_mode must be None, 'human' or 'ansi', got {mode!r}")
+        raise RenderModeError(f"render_mode must be None, 'human' or 'ansi', got {mode!r}")
     return mode
 
 

@@ -38,6 +38,10 @@ class SettingError(TypeError):
     """An environment was given a setting that it does not have; the message names the nearest."""
 
 
+class RenderModeError(ValueError, TypeError):
+    """There is no such way to render. Stable-Baselines3 asks for pictures first, and goes on after a ``TypeError``."""
+
+
 class UnsupportedError(ValueError):
     """A language model was asked for what its backend cannot do; the message says which backend can."""
 
