@@ -288,6 +288,8 @@ def _costly(entries: Sequence[Entry]) -> list[Entry]:
 
 def _write(figure: Any, stem: Path) -> list[Path]:
     paths = []
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it stands, and need not be found again for each file
     for suffix, more in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 200})):
         path = stem.with_suffix(suffix)
         partial = path.with_name(f".partial-{path.name}")
