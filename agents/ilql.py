@@ -270,6 +270,8 @@ def _last_token(said: Utterance) -> TokenRow:
 class Training(LMTraining[ILQL]):
     """Values learned beside the language model."""
 
+    shards = False  # of a head the row of one token is asked, outside the network's forward
+
     def rows(self, train: list[Told], held_out: list[Told]) -> tuple[list[TokenRow], list[TokenRow]]:
         """Return every dialogue, with scaled rewards."""
         self.shift, self.unit = scale_of([one.total for one in train], self.args.scale)

@@ -72,6 +72,7 @@ class LMNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: head(width, size or vocabulary) for name, size in (heads or {}).items()})
         self.heads.to(embeddings_of(self.plain).device)
         self._whole = not _head_alone(self.plain)
+        self._no_split_modules = self.plain._no_split_modules  # where accelerate cuts a model for several GPUs
 
     @property
     def plain(self) -> Any:

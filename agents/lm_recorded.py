@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from torch import nn
@@ -24,7 +24,8 @@ from dialog_gym.agent import Evaluate
 from dialog_gym.agents.lm_data import Told, data_files
 from dialog_gym.agents.lm_network import LMNetwork
 from dialog_gym.agents.lm_policy import LMPolicy
-from dialog_gym.agents.lm_steps import StepArgs, Stepper, accelerator_of
+from dialog_gym.agents.lm_processes import accelerator_of, micro_of
+from dialog_gym.agents.lm_steps import StepArgs, Stepped, Stepper
 from dialog_gym.agents.lm_tokens import Empty
 from dialog_gym.agents.loop import at_least, mean_return, run_training
 from dialog_gym.agents.state import Arrays, join, split, to_numpy, to_torch
@@ -132,7 +133,7 @@ def chunks(rows: Sequence[T], size: int) -> Iterator[list[T]]:
 # --- a run ---------------------------------------------------------------------------------------------
 
 
-class RecordedTraining(ABC, Generic[PolicyT, RowT]):
+class RecordedTraining(ABC, Generic[PolicyT, RowT], Stepped):
     """A run in progress; see ``dialog_gym.agents.loop.Training``.
 
     A subclass reads ``train_rows`` and ``held_rows`` and makes ``stepper`` (by ``stepper_of``) when it is made.
@@ -144,17 +145,20 @@ class RecordedTraining(ABC, Generic[PolicyT, RowT]):
         train_rows: What is learned from.
         held_rows: What is not.
         stepper: Makes the updates.
+        micro: Rows that this process has in memory at once.
     """
 
     train_rows: list[RowT]
     held_rows: list[RowT]
-    stepper: Stepper
+    shards: ClassVar[bool] = True
+    """Whether it can learn with sharded weights."""
 
     def __init__(self, policy: type[PolicyT], args: Any) -> None:
         """Make the policy on the device of this process."""
         self.args, self.step = args, 0
-        self._accelerator = accelerator_of(args)
-        self.device = self._accelerator.device
+        self.accelerator = accelerator_of(args, shards=self.shards)
+        self.device = self.accelerator.device
+        self.micro = micro_of(args, self.accelerator.num_processes)
         self.agent: PolicyT = policy.build(args, device=str(self.device))
         self._best: float | None = None
 
@@ -166,7 +170,7 @@ class RecordedTraining(ABC, Generic[PolicyT, RowT]):
 
     def stepper_of(self, network: LMNetwork) -> Stepper:
         """Return what makes the updates of ``network``."""
-        return Stepper(network, self.args, self._accelerator, self.updates)
+        return Stepper(network, self.args, self.accelerator, self.updates)
 
     @abstractmethod
     def advance(self) -> None:
@@ -223,9 +227,10 @@ class RecordedTraining(ABC, Generic[PolicyT, RowT]):
         tensors = (tensor for module in kept for tensor in module.state_dict().values())
         return self.stepper.state_bytes() + sum(int(tensor.nbytes) for tensor in tensors)
 
-    def agree(self, stop: bool) -> bool:
-        """Wait for all processes, and return whether the first said ``stop``."""
-        return self.stepper.agree(stop)
+    def standing(self) -> Mapping[str, Any]:
+        """Return what must be alike in all processes: the step, and the data."""
+        lengths = [len(row) for row in self.train_rows]  # type: ignore[arg-type]  # rows of all kinds have a length
+        return {**super().standing(), "rows to learn from": len(lengths), "tokens of these": sum(lengths)}
 
     def finish(self, folder: Path) -> None:
         """Go back to the best policy."""

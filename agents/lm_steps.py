@@ -2,12 +2,17 @@
 
 A step takes the gradient of ``sum of losses / total`` over a batch that is worked through in parts. ``total`` is known
 for the whole batch beforehand, so the gradient does not depend on how it is parted: one part of 8 rows, 2 of 4, or 2
-processes with 4 each. ``accelerate`` is underneath: started by ``accelerate launch -m dialog_gym.agents.tf ...`` (on
-CPUs by ``torchrun``), the parts are shared out among the processes.
+processes with 4 each. ``accelerate`` is underneath: started by ``accelerate launch -m dialog_gym.agents.tf ...`` (or
+``torchrun``), the parts are shared out among the processes.
+
+With a configuration of accelerate that shards weights (FSDP2), what is trained is a sharded copy of the network. The
+network itself stays whole: ``collect`` brings its weights up to date in the first process, which speaks, evaluates and
+saves with it. A checkpoint holds whole weights in any case, so a run goes on with any number of processes, either way.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,13 +22,24 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
-from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from accelerate.utils import DistributedType, broadcast  # type: ignore[import-untyped]
 from torch import Tensor
 
 from dialog_gym.agents.lm_network import LMNetwork
 from dialog_gym.agents.lm_policy import LMArgs
+from dialog_gym.agents.lm_processes import check_alike
 from dialog_gym.agents.loop import at_least
-from dialog_gym.agents.state import Arrays, join, optimizer_state, restore_optimizer, split, to_numpy, to_torch
+from dialog_gym.agents.state import (
+    Arrays,
+    join,
+    optimizer_state,
+    restore_optimizer,
+    shared_like,
+    split,
+    to_numpy,
+    to_torch,
+    whole,
+)
 
 Part = TypeVar("Part")
 Sums = Mapping[str, Tensor]
@@ -37,7 +53,7 @@ class StepArgs(LMArgs):
     batch: int = 32
     """Dialogues (rows) per update."""
     micro: int = 0
-    """Rows that are in memory at once, a divisor of batch; 0: all of them. Does not change the result."""
+    """Rows that a process has in memory at once, a divisor of batch; 0: its share. Does not change the result."""
     packed: bool = False
     """Put several rows into one line of tokens, which saves padding. Does not change the result."""
     lr: float = 1e-3
@@ -54,12 +70,15 @@ class StepArgs(LMArgs):
     """Mixed precision: bf16 computes in bfloat16 and keeps the weights in float32."""
     recompute: bool = False
     """Compute activations twice instead of keeping them, which saves memory."""
+    patience: float = 120.0
+    """Minutes that processes wait for each other: longer than an evaluation, which the first of them makes alone."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
         super().__post_init__()
         at_least(self, 1, "batch")
         at_least(self, 0, "micro", "lr", "warmup", "weight_decay", "clip")
+        at_least(self, 1, "patience")
         if self.micro and self.batch % self.micro:
             raise ValueError(f"micro must divide batch, got micro={self.micro} and batch={self.batch}")
 
@@ -83,27 +102,13 @@ def learning_rate(step: int, total: int, args: StepArgs) -> float:
     return args.lr * factor[args.schedule]
 
 
-def accelerator_of(args: StepArgs) -> Accelerator:
-    """Return the processes and device that a training runs on.
-
-    Raises:
-        ValueError: The parts of a batch cannot be shared out evenly.
-    """
-    found = Accelerator(mixed_precision=args.precision, cpu=args.device == "cpu")
-    parts = args.batch // (args.micro or args.batch)
-    if parts % found.num_processes:
-        raise ValueError(
-            f"batch / micro must be a multiple of the {found.num_processes} processes, got {parts} parts of a batch: "
-            f"set micro to {max(args.batch // found.num_processes, 1)} or less"
-        )
-    return found
-
-
 class Stepper:
     """Takes optimiser steps on a network.
 
     Attributes:
+        plain: The network as a whole, see ``collect``.
         network: To be called in losses: the same network, ready for several processes and mixed precision.
+        sharded: Whether that is in shards, of which each process has some.
         steps: Taken so far.
     """
 
@@ -114,19 +119,24 @@ class Stepper:
         self.plain, self.args, self.accelerator, self.total, self.steps = network, args, accelerator, total, 0
         if args.recompute:
             network.plain.gradient_checkpointing_enable({"use_reentrant": False})
-        trained = network.trainable()
-        self.parameters = list(trained.values())
+        self.sharded = accelerator.distributed_type == DistributedType.FSDP
+        self._trained = copy.deepcopy(network.to("cpu")) if self.sharded else network
+        trained = self._trained.trainable()
+        parameters = list(trained.values())
         first = sum(not name.startswith("heads.") for name in trained)  # heads come last
-        groups: list[dict[str, Any]] = [{"params": self.parameters[:first], "factor": 1.0}]
+        groups: list[dict[str, Any]] = [{"params": parameters[:first], "factor": 1.0}]
         if first < len(trained):
-            groups.append({"params": self.parameters[first:], "factor": heads})
+            groups.append({"params": parameters[first:], "factor": heads})
         optimizer = torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay, fused=True)
-        self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        self.network, self.optimizer = accelerator.prepare(self._trained, optimizer)
+        self.parameters = list(self._trained.trainable().values())  # shards have taken the place of weights
+        if self.sharded and accelerator.is_main_process:
+            network.to(accelerator.device)
 
     def step(
         self, parts: Sequence[Part], loss: Callable[[Part], tuple[Tensor, Sums]], total: float
     ) -> dict[str, Tensor]:
-        """Take one step on the sum of ``loss`` over ``parts``, divided by ``total``; return what to log.
+        """Take one step on the sum of ``loss`` over ``parts``, divided by ``total``; return what to log of all parts.
 
         Args:
             parts: The batch in parts; of several processes each takes its share.
@@ -136,19 +146,19 @@ class Stepper:
         Raises:
             DivergedError: The gradient is not finite. The weights are as before.
         """
-        share, world = parts[self.accelerator.process_index :: self.accelerator.num_processes], self._world
+        first, world = self.accelerator.process_index, self._world
+        share = list(enumerate(parts))[first::world]
         sums: dict[str, Tensor] = {}
         self.network.train()
-        with seeded((self.args.seed, self.steps, self.accelerator.process_index), self.accelerator.device):
-            for number, part in enumerate(share):
-                waits = self.accelerator.no_sync(self.network) if number + 1 < len(share) else nullcontext()
-                with waits:
-                    with self.accelerator.autocast():
-                        value, told = loss(part)
-                    self.accelerator.backward(value * (world / total))
-                for name, one in {"loss": value, **told}.items():
-                    sums[name] = sums.get(name, 0.0) + one.detach()
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.clip or math.inf)
+        for number, part in share:
+            waits = self.accelerator.no_sync(self.network) if number + world < len(parts) else nullcontext()
+            with waits, seeded((self.args.seed, self.steps, number), self.accelerator.device):
+                with self.accelerator.autocast():
+                    value, told = loss(part)
+                self.accelerator.backward(value * (world / total))
+            for name, one in {"loss": value, **told}.items():
+                sums[name] = sums.get(name, 0.0) + one.detach()
+        norm = whole(self.accelerator.clip_grad_norm_(self.parameters, self.args.clip or math.inf))
         if not torch.isfinite(norm):
             self.optimizer.zero_grad()
             raise DivergedError(
@@ -160,19 +170,34 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        return {**{name: value * (world / total) for name, value in sums.items()}, "gradient": norm}
+        return {**self._added(sums, total), "gradient": norm}
+
+    def _added(self, sums: Sums, total: float) -> dict[str, Tensor]:
+        """Return the sums of all processes, divided by ``total``."""
+        if self._world > 1:
+            every = self.accelerator.reduce(torch.stack([one.float() for one in sums.values()]), "sum")
+            sums = dict(zip(sums, every.unbind(), strict=True))
+        return {name: one / total for name, one in sums.items()}
 
     def agree(self, stop: bool) -> bool:
         """Wait for all processes, and return whether the first said ``stop``."""
         if self._world == 1:
             return stop
-        told = [stop]
-        broadcast_object_list(told)
-        return told[0]
+        return bool(broadcast(torch.tensor(stop, device=self.accelerator.device)))
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Bring ``plain`` up to date in the first process, if weights are sharded; all must call this."""
+        if self.sharded:
+            mine = self.plain.trainable()
+            for name, parameter in self._trained.trainable().items():
+                weights = whole(parameter)
+                if self.accelerator.is_main_process:
+                    mine[name].copy_(weights)
 
     def state(self) -> Arrays:
-        """Return trained weights and what the optimiser remembers."""
-        return join(net=to_numpy(dict(self.plain.trainable())), adam=optimizer_state(self.optimizer.optimizer))
+        """Return trained weights and what the optimiser remembers; if weights are sharded, all must call it."""
+        return join(net=to_numpy(self._trained.trainable()), adam=optimizer_state(self.optimizer.optimizer))
 
     def restore(self, arrays: Arrays, steps: int) -> None:
         """Go on from what ``state`` returned after ``steps`` steps.
@@ -180,7 +205,7 @@ class Stepper:
         Raises:
             ValueError: The weights are those of another network.
         """
-        parts, mine = split(arrays), self.plain.trainable()
+        parts, mine = split(arrays), self._trained.trainable()
         if set(parts["net"]) != set(mine):
             raise ValueError(f"the checkpoint has other weights: {sorted(set(parts['net']) ^ set(mine))[:3]}")
         for name, kept in parts["net"].items():
@@ -191,17 +216,51 @@ class Stepper:
                 )
         with torch.no_grad():
             for name, value in to_torch(parts["net"]).items():
-                mine[name].copy_(value)
+                mine[name].copy_(shared_like(value, mine[name]))
         restore_optimizer(self.optimizer.optimizer, parts.get("adam", {}))
         self.steps = steps
+        self.collect()
 
     def state_bytes(self) -> int:
         """Return how large ``state`` can become: each weight with its two moments."""
-        return 3 * sum(parameter.nbytes for parameter in self.parameters)
+        return 3 * sum(parameter.nbytes for parameter in self.plain.trainable().values())
 
     @property
     def _world(self) -> int:
         return int(self.accelerator.num_processes)
+
+
+class Stepped:
+    """What a training that steps with a ``Stepper`` tells the loop (``dialog_gym.agents.loop.Shared``).
+
+    Attributes:
+        stepper: Makes the updates.
+        step: How far the training is.
+    """
+
+    stepper: Stepper
+    step: int
+
+    def standing(self) -> Mapping[str, Any]:
+        """Return what must be alike in all processes before they go on."""
+        return {"the step that they go on from (do they all see the run folder?)": self.step}
+
+    def meet(self) -> None:
+        """Wait for all processes, and refuse to go on where they do not stand alike."""
+        check_alike(self.stepper.accelerator, self.standing())
+
+    def agree(self, stop: bool) -> bool:
+        """Wait for all processes, and return whether the first said ``stop``."""
+        return self.stepper.agree(stop)
+
+    def collect(self) -> None:
+        """Bring the agent of the first process up to date; see ``Stepper.collect``."""
+        self.stepper.collect()
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are sharded."""
+        return self.stepper.sharded
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from dialog_gym.agents.lm_data import Told, read_data
 from dialog_gym.agents.lm_network import Outputs
 from dialog_gym.agents.lm_policy import LMPolicy
+from dialog_gym.agents.lm_processes import together
 from dialog_gym.agents.lm_recorded import RecordedArgs, RecordedTraining, batch_rows, chunks, parted
 from dialog_gym.agents.lm_steps import Sums
 from dialog_gym.agents.lm_tokens import TokenBatch, TokenRow, batch_of, token_rows
@@ -72,10 +73,11 @@ class LMTraining(RecordedTraining[PolicyT, TokenRow]):
     def __init__(self, policy: type[PolicyT], args: Any) -> None:
         """Read the data and make the policy; everything that can be refused is refused here."""
         super().__init__(policy, args)
-        told = _some(read_data(args.data, self.agent.lm, self.agent.task if args.env else None), args)
-        self.train_rows, self.held_rows = self.rows(*parted(told, args.held_out, args.seed))
-        if not self.train_rows:
-            raise DatasetError("no dialogue is left to learn from: all were filtered out or held out")
+        with together(self.accelerator):
+            told = _some(read_data(args.data, self.agent.lm, self.agent.task if args.env else None), args)
+            self.train_rows, self.held_rows = self.rows(*parted(told, args.held_out, args.seed))
+            if not self.train_rows:
+                raise DatasetError("no dialogue is left to learn from: all were filtered out or held out")
         self.stepper = self.stepper_of(self.agent.network)
         self._logged: dict[str, list[Tensor]] = {}
         self._since, self._tokens = time.perf_counter(), 0
@@ -124,10 +126,9 @@ class LMTraining(RecordedTraining[PolicyT, TokenRow]):
 
     def in_parts(self, rows: Sequence[TokenRow]) -> list[list[TokenRow]]:
         """Return the parts of a batch that are in memory at once; rows of like length share one."""
-        micro = self.args.micro or len(rows)
-        if micro < len(rows):
+        if self.micro < len(rows):
             rows = sorted(rows, key=len)
-        return [list(rows[start : start + micro]) for start in range(0, len(rows), micro)]
+        return list(chunks(rows, self.micro))
 
     def _loss_of(self, rows: list[TokenRow]) -> tuple[Tensor, Sums]:
         batch = batch_of(rows, packed=self.args.packed).to(self.stepper.accelerator.device)

@@ -246,12 +246,12 @@ def _loop(training: Training[Agent], run: RunFolder, args: RunArgs, evaluate: Ev
             metrics: dict[str, float] = {}
             over = step >= total
             stop = processes() > 1 and _agree(training, run.interrupted)
-            saving, evaluating = _what_is_due(args, before, step, over=over or stop)
+            saving, evaluating = _what_is_due(args, before, step, over=over, stop=stop)
             if saving or evaluating:
                 _collect(training)
             if saving or due(args.log_every, before, step):
                 metrics |= training.pop_metrics()
-            if evaluating and not stop:
+            if evaluating:
                 metrics |= evaluate(training.agent)
                 if isinstance(training, Watched):
                     with run.writing("samples, or the best policy,"):
@@ -286,7 +286,7 @@ def _follow(cls: type[AgentT], args: RunArgs, make: Callable[[Any], Training[Age
             training.advance()
             over = training.step >= total
             stop = training.agree(False)
-            saving, evaluating = _what_is_due(args, before, training.step, over=over or stop)
+            saving, evaluating = _what_is_due(args, before, training.step, over=over, stop=stop)
             if saving or evaluating:
                 training.collect()
             if saving or due(args.log_every, before, training.step):
@@ -299,9 +299,9 @@ def _follow(cls: type[AgentT], args: RunArgs, make: Callable[[Any], Training[Age
     return cls.load(folder / "agent")
 
 
-def _what_is_due(args: RunArgs, before: int, step: int, *, over: bool) -> tuple[bool, bool]:
+def _what_is_due(args: RunArgs, before: int, step: int, *, over: bool, stop: bool) -> tuple[bool, bool]:
     """Return whether there is to be a checkpoint, and an evaluation, after the work from ``before`` to ``step``."""
-    saving = over or due(args.checkpoint_every, before, step)
+    saving = over or stop or due(args.checkpoint_every, before, step)
     evaluating = bool(args.eval_every) and (over or due(args.eval_every, before, step))
     return saving, evaluating
 

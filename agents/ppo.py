@@ -27,7 +27,8 @@ Differences from the papers and their usual code:
 7. Updates of a round stop when the policy has moved by ``stop_kl``; the learning rate goes on as if all were made.
 
 Run it with ``python -m dialog_gym.agents.ppo --env dialog_gym/Bargain-v0 --lm tiny --lora 8 --out runs/ppo``.
-Several processes (``accelerate launch``) share roll-outs and updates.
+Several processes (``accelerate launch``) share roll-outs, what is asked about them, and updates. Which dialogues are
+played, and the chance in them, do not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents import ppo_losses as losses
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
-from dialog_gym.agents.lm_steps import StepArgs, Stepper, Sums, accelerator_of
+from dialog_gym.agents.lm_processes import accelerator_of, gathered, micro_of, together
+from dialog_gym.agents.lm_steps import StepArgs, Stepped, Stepper, Sums
 from dialog_gym.agents.lm_tokens import TokenRow, batch_of
 from dialog_gym.agents.loop import at_least, run_training
 from dialog_gym.agents.ppo_judge import Judge
@@ -194,7 +195,7 @@ class PPO(LMPolicy):
         return {} if args.grouped else {"value": 1}
 
 
-class Training:
+class Training(Stepped):
     """A run in progress. Between two rounds nothing is under way, so a checkpoint holds weights and few numbers.
 
     Attributes:
@@ -207,11 +208,13 @@ class Training:
     def __init__(self, args: Args) -> None:
         """Make policy, reference and environment; everything that can be refused is refused here."""
         self.args, self.step, self.kl_weight = args, 0, args.kl_weight
-        accelerator = accelerator_of(args)
+        self.accelerator = accelerator = accelerator_of(args, shards=False)
         self.processes: tuple[int, int] = (accelerator.process_index, accelerator.num_processes)
+        self.micro = micro_of(args, accelerator.num_processes)
         self._check_processes()
-        self.agent = PPO.build(args, device=str(accelerator.device))
-        self.player = Player(self.agent, args, min(args.rows, args.episodes // self.processes[1]))
+        with together(accelerator):
+            self.agent = PPO.build(args, device=str(accelerator.device))
+            self.player = Player(self.agent, args, min(args.rows, args.episodes // self.processes[1]))
         adapted = self.agent.network.has_adapter
         reference = None if adapted else copy.deepcopy(self.agent.network).requires_grad_(False).eval()
         self.judge = Judge(self.agent, reference, args, accelerator)
@@ -266,8 +269,7 @@ class Training:
     def _play(self) -> list[Played]:
         index, count = self.processes
         numbers = range(self.step + index, self.step + self.args.episodes, count)
-        found = self.player.play(numbers)
-        return sorted(gather_object(found), key=lambda played: played.number) if count > 1 else found
+        return sorted(gathered(self.accelerator, self.player.play(numbers)), key=lambda played: played.number)
 
     def chosen(self, dialogues: Sequence[list[TokenRow]]) -> Iterator[list[list[TokenRow]]]:
         """Yield the dialogues of each update of a round: all of them in random order, ``epochs`` times."""
@@ -286,7 +288,7 @@ class Training:
             told = self.stepper.step(
                 self._in_parts(chosen), self._loss_of, float(sum(len(row.said) for one in chosen for row in one))
             )
-            means = {name: float(self.stepper.accelerator.reduce(value, "mean")) for name, value in told.items()}
+            means = {name: float(value) for name, value in told.items()}
             self._log({f"update/{name}": value for name, value in means.items()})
             made += 1
             if args.stop_kl and means["moved"] > args.stop_kl:
@@ -296,7 +298,7 @@ class Training:
 
     def _in_parts(self, dialogues: Sequence[list[TokenRow]]) -> list[list[TokenRow]]:
         """Return the rows that are in memory at once; dialogues of like length share a part."""
-        micro = self.args.micro or len(dialogues)
+        micro = self.micro
         ordered = sorted(dialogues, key=lambda rows: max(map(len, rows))) if micro < len(dialogues) else dialogues
         return [[row for one in ordered[at : at + micro] for row in one] for at in range(0, len(ordered), micro)]
 
@@ -368,10 +370,6 @@ class Training:
     def state_bytes(self) -> int:
         """Return how large a checkpoint can become: the training's state, and the policy beside it."""
         return self.stepper.state_bytes() + sum(int(one.nbytes) for one in self.agent.network.state_dict().values())
-
-    def agree(self, stop: bool) -> bool:
-        """Wait for all processes, and return whether the first said ``stop``."""
-        return self.stepper.agree(stop)
 
     def finish(self, folder: Path) -> None:
         """Go back to the best policy, if that is to be kept."""

@@ -13,6 +13,7 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from dialog_gym.agents import ppo_losses as losses
 from dialog_gym.agents.lm_network import LMNetwork
 from dialog_gym.agents.lm_policy import LMPolicy
+from dialog_gym.agents.lm_processes import gathered
 from dialog_gym.agents.lm_tokens import TokenRow, batch_of
 from dialog_gym.agents.ppo_losses import Bools, Floats
 from dialog_gym.agents.ppo_play import Played
@@ -99,13 +100,14 @@ class Judge:
     def scored(self, rows: Sequence[TokenRow], what: Literal["reference", "value"]) -> list[Floats]:
         """Return the reference's log-probability of each token said in ``rows``, or the value of the state before it.
 
-        Rows of like length are worked through together.
+        Rows of like length are worked through together, by each process its share.
         """
         self.policy.network.eval()
-        found: list[Floats] = [np.zeros(0)] * len(rows)
+        mine: list[tuple[int, Floats]] = []
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         size = 2 * (self.args.micro or self.args.batch)
-        for places in (order[at : at + size] for at in range(0, len(order), size)):
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        for places in [order[at : at + size] for at in range(0, len(order), size)][index::count]:
             batch = batch_of([rows[place] for place in places], packed=self.args.packed).to(self.accelerator.device)
             outputs = self._outputs(what, batch.tokens, batch.positions, batch.where)
             if what == "value":
@@ -113,9 +115,9 @@ class Judge:
             else:
                 each, _ = losses.log_probabilities(outputs.logits, batch.actions)
             counts = np.cumsum([len(rows[place].said) for place in places])[:-1]
-            for place, part in zip(places, np.split(each.double().cpu().numpy(), counts), strict=True):
-                found[place] = part
-        return found
+            mine += zip(places, np.split(each.double().cpu().numpy(), counts), strict=True)
+        found = dict(gathered(self.accelerator, mine))
+        return [found[place] for place in range(len(rows))]
 
     def _outputs(self, what: str, *batch: torch.Tensor) -> Any:
         network = self.policy.network

@@ -29,6 +29,7 @@ from torch import Tensor
 from dialog_gym.agents.lm_data import Told
 from dialog_gym.agents.lm_network import embeddings_of, load_model
 from dialog_gym.agents.lm_policy import LMPolicy
+from dialog_gym.agents.lm_processes import gathered, together
 from dialog_gym.agents.lm_recorded import RecordedArgs, RecordedTraining, batch_rows, chunks, parted
 from dialog_gym.agents.lm_steps import Sums
 from dialog_gym.agents.preference_data import Context, Labelled, Pair, contexts, read_rankings
@@ -78,13 +79,14 @@ class PreferenceTraining(RecordedTraining[PolicyT, RowT]):
         from dialog_gym.agents.trl_trainers import Called, make_trainer
 
         super().__init__(policy, args)
-        self.train_rows, self.held_rows = self._read()
+        with together(self.accelerator):
+            self.train_rows, self.held_rows = self._read()
         self.trainer = make_trainer(
             self.kind,
             self.agent.network,
             self.agent.lm.tokenizer,
             self.train_rows[0].example(),
-            batch=args.micro or args.batch,
+            batch=self.micro,
             settings={"beta": args.beta, "disable_dropout": not args.lora_dropout, **self.settings(self.train_rows)},
             bf16=args.precision == "bf16",
             seed=args.seed,
@@ -144,18 +146,21 @@ class PreferenceTraining(RecordedTraining[PolicyT, RowT]):
         model.train(was)
 
     def _asked(self, rows: Sequence[RowT], model: Any) -> list[RowT]:
-        """Return ``rows`` with the log-probabilities of the reference; those of like length are read together."""
-        found = list(rows)
-        for places in chunks(sorted(range(len(rows)), key=lambda place: len(rows[place])), self._together):
+        """Return ``rows`` with the log-probabilities of the reference; those of like length are read together.
+
+        Each process reads its share.
+        """
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        mine: list[tuple[int, tuple[float, ...]]] = []
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        for places in list(chunks(order, self.micro))[index::count]:
             batch = self._batch([rows[place] for place in places])
             columns = self.trainer.compute_ref_log_probs(model, batch)
-            for place, *numbers in zip(places, *(column.tolist() for column in columns), strict=True):
-                found[place] = replace(rows[place], reference=tuple(numbers))
+            mine += zip(places, zip(*(column.tolist() for column in columns), strict=True), strict=True)
+        found = list(rows)
+        for place, numbers in gathered(self.accelerator, mine):
+            found[place] = replace(rows[place], reference=numbers)
         return found
-
-    @property
-    def _together(self) -> int:
-        return int(self.args.micro or self.args.batch)
 
     def _batch(self, rows: Sequence[RowT]) -> dict[str, Tensor]:
         found = self.trainer.data_collator([row.example() for row in rows])
@@ -168,9 +173,10 @@ class PreferenceTraining(RecordedTraining[PolicyT, RowT]):
         args = self.args
         places = batch_rows(len(self.train_rows), args.batch, self.step, args.seed)
         rows = [self.train_rows[place] for place in places]
-        if self._together < len(rows):
+        if self.micro < len(rows):
             rows = sorted(rows, key=len)
-        told = self.stepper.step(list(chunks(rows, self._together)), self._loss_of, len(rows))
+        self.agent.network.train()  # by which the trainer knows what its numbers are about
+        told = self.stepper.step(list(chunks(rows, self.micro)), self._loss_of, len(rows))
         self.step += 1
         self._rows += len(rows)
         self._losses.append(told["loss"])
@@ -200,15 +206,18 @@ class PreferenceTraining(RecordedTraining[PolicyT, RowT]):
     @torch.no_grad()
     def score_held_out(self) -> dict[str, float]:
         """Return TRL's numbers on the held-out rows as ``eval/...``; nothing without such rows."""
+        from dialog_gym.agents.trl_trainers import Called, alone
+
         self.agent.forget()
-        network = self.stepper.network.eval()
+        network = Called(self.agent.network).eval()
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
-        for rows in chunks(sorted(self.held_rows, key=len), self._together):
-            loss = self.trainer.compute_loss(network, self._batch(rows))
-            for name, value in {"loss": loss.item(), **self._told("eval")}.items():
-                sums[name] = sums.get(name, 0.0) + value * len(rows)
-                counts[name] = counts.get(name, 0) + len(rows)
+        with alone(self.trainer):
+            for rows in chunks(sorted(self.held_rows, key=len), self.micro):
+                loss = self.trainer.compute_loss(network, self._batch(rows))
+                for name, value in {"loss": loss.item(), **self._told("eval")}.items():
+                    sums[name] = sums.get(name, 0.0) + value * len(rows)
+                    counts[name] = counts.get(name, 0) + len(rows)
         return {f"eval/{name}": value / counts[name] for name, value in sums.items()}
 
     def finish(self, folder: Path) -> None:

@@ -30,7 +30,7 @@ from typing import Any, Self
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, config_of, main
 from dialog_gym.agents.lm_data import task_of
-from dialog_gym.agents.loop import NO_EFFECT, RunArgs, at_least, mean_return, torch_threads
+from dialog_gym.agents.loop import NO_EFFECT, RunArgs, at_least, mean_return, one_process, torch_threads
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.data import branch
 from dialog_gym.data.branch import Scoring, Talker
@@ -178,8 +178,10 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> Rollouts:
         evaluate: Instead of the mean return.
 
     Raises:
-        ValueError: The environment is no text environment, or somebody in ``args`` is unknown.
+        ValueError: The environment is no text environment, somebody in ``args`` is unknown, or several processes
+            were started.
     """
+    one_process("rollouts")
     config = config_of(Rollouts.name, args, apart_from=NO_EFFECT)
     with torch_threads(args.threads), RunFolder.open(args.out, config, track=args.track) as run:
         if run.finished:

@@ -26,17 +26,21 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+from accelerate import PartialState  # type: ignore[import-untyped]
 
 from dialog_gym import checkpoint
 from dialog_gym.agent import Evaluate, agent_spec, config_of, main
 from dialog_gym.agents.lm_policy import MODEL, LMArgs, LMPolicy
-from dialog_gym.agents.loop import NO_EFFECT, at_least
+from dialog_gym.agents.lm_processes import together
+from dialog_gym.agents.loop import NO_EFFECT, at_least, rank
 from dialog_gym.agents.preference_data import require_metric
 from dialog_gym.agents.preference_training import StageArgs
 from dialog_gym.data.columns import DatasetError
@@ -214,13 +218,9 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> SACPO:
         RunFolderError: ``out`` is in use, or a stage of the same name was trained with other settings.
         Interrupted: Ctrl-C was pressed; a checkpoint has been written.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("sacpo runs in one process: train its stages by dpo and kto, each with accelerate launch")
     wanted = chains(args.stages)
     _check(args, wanted)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    with lock_folder(out):
+    with _led(args):
         made: dict[Chain, tuple[LMPolicy, str]] = {}
         for chain in wanted:
             start = args.lm
@@ -230,6 +230,26 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> SACPO:
                     made[part] = _train_stage(args, part, start, evaluate)
                 start = made[part][1]
         return _finish(args, wanted, made[wanted[-1]][0])
+
+
+@contextmanager
+def _led(args: Args) -> Iterator[None]:
+    """Hold the folder of all chains; of several processes the first does so."""
+    if rank():
+        yield
+        return
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(out):
+        yield
+
+
+@contextmanager
+def _first_alone(args: Args) -> Iterator[bool]:
+    """Tell whether this is the process that does the work of the block; the others wait for it, or fail with it."""
+    state = PartialState(cpu=args.device == "cpu", timeout=timedelta(minutes=args.patience))
+    with together(state):
+        yield bool(state.is_main_process)
 
 
 def _check(args: Args, wanted: Sequence[Chain]) -> None:
@@ -253,10 +273,12 @@ def _train_stage(args: Args, chain: Chain, start: str, evaluate: Evaluate | None
     stage, folder = chain[-1], folder_of(args.out, chain)
     log.info("stage %d: %s from %s", len(chain), stage.name, start)
     if stage.sample and not (folder / "result.json").exists():
-        _sample(args, chain, start)
+        with _first_alone(args) as mine:
+            if mine:
+                _sample(args, chain, start)
     policy = agent_spec(stage.algorithm).train(stage_args(args, chain, start), evaluate=evaluate)
     assert isinstance(policy, LMPolicy)
-    return policy, _spec_of(folder, start, bool(args.lora))
+    return policy, _spec_of(args, folder, start)
 
 
 def _sample(args: Args, chain: Chain, start: str) -> None:
@@ -284,21 +306,22 @@ def _sample(args: Args, chain: Chain, start: str) -> None:
     collect_rankings(options, stage.sample, folder, seed=seed, rows=args.rows, progress=args.progress)
 
 
-def _spec_of(folder: Path, start: str, adapted: bool) -> str:
+def _spec_of(args: Args, folder: Path, start: str) -> str:
     """Return the spec of the model that a stage made out of ``start``; its adapter is added to those below."""
     mine = folder / "agent" / MODEL
-    if not adapted:
+    if not args.lora:
         return f"hf:{mine}"
     root, below = without_adapter(start)
     if below is None:
         return with_adapter(root, mine)
     whole = folder / "adapter"
-    if not whole.exists():
-        partial = folder / ".partial-adapter"
-        checkpoint.remove_partial(folder)
-        sum_adapters(partial, [(below, 1.0), (mine, 1.0)])
-        checkpoint.flush_tree(partial)
-        partial.rename(whole)
+    with _first_alone(args) as writes:
+        if writes and not whole.exists():
+            partial = folder / ".partial-adapter"
+            checkpoint.remove_partial(folder)
+            sum_adapters(partial, [(below, 1.0), (mine, 1.0)])
+            checkpoint.flush_tree(partial)
+            partial.rename(whole)
     return with_adapter(root, whole)
 
 
@@ -308,10 +331,12 @@ def _finish(args: Args, wanted: Sequence[Chain], last: LMPolicy) -> SACPO:
     settings = replace(args, lm=str(last.base["spec"]))
     policy = SACPO(settings, last.network, last.lm.tokenizer, last.tokens, last.base)
     policy.more = {"stages": [asdict(stage) for stage in wanted[-1]]}
-    policy.save(out / "agent")
-    checkpoint.write_json(out / "config.json", config_of("sacpo", args, apart_from=NO_EFFECT))
     found = [str(folder_of(args.out, chain).relative_to(out)) for chain in wanted]
-    checkpoint.write_json(out / "result.json", {"chains": found})
+    with _first_alone(args) as mine:
+        if mine:
+            policy.save(out / "agent")
+            checkpoint.write_json(out / "config.json", config_of("sacpo", args, apart_from=NO_EFFECT))
+            checkpoint.write_json(out / "result.json", {"chains": found})
     log.info("%s: %s", out, ", ".join(found))
     return policy
 

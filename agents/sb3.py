@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, config_of, main
 from dialog_gym.agents.collect import VectorArgs, checked_rows, make_vector_env
-from dialog_gym.agents.loop import NO_EFFECT, at_least, due, mean_return, torch_threads
+from dialog_gym.agents.loop import NO_EFFECT, at_least, due, mean_return, one_process, torch_threads
 from dialog_gym.agents.state import join, split, to_numpy, to_torch
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.rewards.spec import paid_by
@@ -346,7 +346,11 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> SB3Agent:
     Args:
         args: Every setting.
         evaluate: As in ``dialog_gym.agents.td3.train``.
+
+    Raises:
+        ValueError: Several processes were started.
     """
+    one_process("sb3")
     config = config_of(SB3Agent.name, args, apart_from=NO_EFFECT)
     with torch_threads(args.threads), RunFolder.open(args.out, config, track=args.track, data=args.data_used) as run:
         if run.finished:

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, load_agent, main
 from dialog_gym.agents.collect import Collector, VectorArgs, checked_rows
-from dialog_gym.agents.loop import at_least, run_training
+from dialog_gym.agents.loop import at_least, one_process, run_training
 from dialog_gym.agents.networks import RunningNorm
 from dialog_gym.agents.replay import ReplayBuffer
 from dialog_gym.agents.state import Arrays, join, split, to_numpy, to_torch
@@ -381,10 +381,12 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> TD3:
             mean return of ``args.eval_episodes`` dialogues without noise, with its interval.
 
     Raises:
+        ValueError: Several processes were started.
         RunFolderError: The folder is of another run, in use, or cannot be written.
         CheckpointError: Its last checkpoint is damaged.
         Interrupted: Ctrl-C was pressed; a checkpoint has been written.
     """
+    one_process("td3")
     return run_training(TD3, args, Training, evaluate)
 
 

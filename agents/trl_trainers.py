@@ -1,7 +1,7 @@
 """TRL's preference trainers, on rows that are tokens already and hold what the reference makes of them.
 
 The trainers give the loss, the batches and the numbers to log; the steps, checkpoints and the run folder are those of
-all agents (``dialog_gym.agents.lm_steps``, ``loop``). Four traps of TRL 1.16 are stepped around here:
+all agents (``dialog_gym.agents.lm_steps``, ``loop``). Five traps of TRL 1.16 are stepped around here:
 
 1. ``copy.deepcopy`` of a model that a trainer has held runs the original's weights: its ``forward`` is a closure. So
    no model is copied, and ``release`` takes the closure off again.
@@ -10,6 +10,7 @@ all agents (``dialog_gym.agents.lm_steps``, ``loop``). Four traps of TRL 1.16 ar
 3. The trainer leaves ``config.use_cache`` off, and generation becomes many times slower: it is set back.
 4. Its defaults are bfloat16, gradient checkpointing, a small learning rate and a cut at 1024 tokens: all are ours.
    KTO reads rows in order, so they are shuffled beforehand (``preference_data.labelled``).
+5. Its losses gather numbers of all processes, and wait for ever if only one of them asks (``alone``).
 
 A trainer seeds Python, NumPy and torch as a whole; their states are set back.
 """
@@ -79,6 +80,10 @@ class Called(nn.Module):
         """The model of transformers itself."""
         return self.policy.plain
 
+    @property
+    def _no_split_modules(self) -> Any:
+        return self.plain._no_split_modules  # where accelerate cuts a model for several GPUs
+
 
 def make_trainer(
     kind: Literal["dpo", "kto"],
@@ -127,6 +132,21 @@ def make_trainer(
         model.delete_adapter("ref")  # a copy of the adapter; without it the reference is the model itself
     network.plain.config.use_cache = use_cache
     return trainer
+
+
+@contextmanager
+def alone(trainer: Any) -> Iterator[None]:
+    """Let the trainer of one process compute losses inside, while others do something else."""
+    own = vars(trainer.accelerator)
+    own |= {"gather": _as_it_is, "gather_for_metrics": _as_it_is}
+    try:
+        yield
+    finally:
+        del own["gather"], own["gather_for_metrics"]
+
+
+def _as_it_is(value: Any, **settings: Any) -> Any:
+    return value
 
 
 def as_reference(model: Any) -> Any:

@@ -176,7 +176,7 @@ def test_a_stage_can_sample_its_rankings_from_the_one_before(args, tmp_path):
     assert len(Rankings.load(out / "sampled" / "start-6")) == len(first)
 
 
-def test_bad_stages_are_refused_before_anything_is_trained(args, tmp_path, monkeypatch):
+def test_bad_stages_are_refused_before_anything_is_trained(args, tmp_path):
     def refused(match, error: type[Exception] = ValueError, **settings):
         with pytest.raises(error, match=match):
             sacpo.train(replace(args, **settings))
@@ -188,5 +188,3 @@ def test_bad_stages_are_refused_before_anything_is_trained(args, tmp_path, monke
     refused("expected data to learn from", DatasetError, data=())
     refused("there is no data", DatasetError, stages=("dpo:score:0.1", "dpo:-cost:0.1?data=/nowhere"))
     refused("which needs an environment", stages=("dpo:score:0.1?sample=5",))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refused("sacpo runs in one process")
