@@ -94,7 +94,7 @@ class Total:
     Attributes:
         agent: The agent.
         worlds: Their names.
-        of: How many worlds there are on the leaderboard.
+        of: How many worlds of the leaderboard have a scale.
         runs: Least number of runs in one of them.
         iqm: Interquartile mean of the runs' normalised scores.
         mean: Mean over worlds.
@@ -137,7 +137,7 @@ class Leaderboard:
         entries: By world, then agent: one for each pair.
         totals: In the order of agents; agents without a normalised score are not there.
         duels: Each pair of agents with worlds in common, the one that stands higher first.
-        unscaled: Worlds without ``lm`` or ``oracle``, which no total counts.
+        unscaled: Worlds where ``lm`` or ``oracle`` is not there, or they earn the same, which no total counts.
         missing: Names of runs that were asked for and are not there.
         broken: Files left out, each with its reason.
         mixed: How versions differ.
@@ -189,7 +189,8 @@ def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) 
     worlds = sorted({*worlds, *(world for _, world in results.not_applicable)})
     names = {*made, *(agent for _, agent in lost), *(agent for agent, _ in results.not_applicable)}
     scores = normalised_scores(results)
-    totals = [_total(agent, scores[agent], made, len(worlds), seed, resamples) for agent in made if scores[agent]]
+    scaled = [world for world in worlds if has_scale(results, world)]
+    totals = [_total(agent, scores[agent], made, len(scaled), seed, resamples) for agent in made if scores[agent]]
     totals.sort(key=lambda total: (-len(total.worlds), -total.iqm.value, total.agent))
     ranked = [total.agent for total in totals]
     agents = (*ranked, *sorted(names - set(ranked)))
@@ -204,7 +205,7 @@ def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) 
         entries=tuple(entries),
         totals=tuple(totals),
         duels=tuple(_duels(ranked, scores, seed, resamples)),
-        unscaled=tuple(world for world in worlds if not has_scale(results, world)),
+        unscaled=tuple(world for world in worlds if world not in scaled),
         missing=results.missing,
         broken=results.broken,
         mixed=results.mixed,

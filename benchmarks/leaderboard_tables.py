@@ -117,29 +117,39 @@ def _notes(board: Leaderboard) -> str:
     lines = [
         "Scores are normalised: 0 is the unsteered language model (`lm`), 1 the oracle. Intervals are 95% over runs: "
         "Student's t in a world, a stratified bootstrap over worlds; a number without one comes from one run. IQM: "
-        "interquartile mean. Each agent counts over the worlds where it has runs, those with the most worlds first.",
+        "interquartile mean. Each agent counts over the worlds where it has runs, those with the most worlds first. "
+        "CPU minutes are those of one run in each of them, with its evaluation.",
     ]
     if any(entry.over_budget for entry in board.entries):
         lines.append(f"{OVER} costs more than the world allows.")
+    if any(len(total.worlds) == 1 for total in board.totals):
+        lines.append("Over one world the bootstrap is too narrow; see the interval in that world.")
     if board.unscaled:
-        lines.append(f"In no score, as `lm` or `oracle` is not there: {', '.join(board.unscaled)}.")
+        lines.append(
+            f"In no score, as `lm` or `oracle` is not there or they earn the same: {', '.join(board.unscaled)}."
+        )
     lines += _reasons(board.entries)
-    for told, what in ((board.missing, "Missing runs"), (board.broken, "Files left out")):
-        if told:
-            lines.append(f"{what} ({len(told)}): {_cell('; '.join(told))}.")
+    if board.missing:
+        lost = [f"{one.agent} in {one.world} ({one.missing})" for one in board.entries if one.missing]
+        lines.append(f"Missing runs ({len(board.missing)}): {_cell(', '.join(lost))}.")
+    if board.broken:
+        lines.append(f"Files left out ({len(board.broken)}): {_cell('; '.join(board.broken))}.")
     if board.mixed:
         lines.append(f"**Mixed versions**: {_cell('; '.join(board.mixed))}.")
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _reasons(entries: Iterable[Entry]) -> Iterator[str]:
-    """Say what is not applicable, worlds of one reason together."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Say what is not applicable: worlds of one agent and reason together, and then agents of the same ones."""
+    worlds: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if entry.status == "not applicable":
-            found.setdefault((entry.agent, entry.reason), []).append(entry.world)
-    for (agent, reason), worlds in sorted(found.items()):
-        yield f"Not applicable: `{agent}` in {', '.join(worlds)}" + (f" ({_cell(reason)})." if reason else ".")
+            worlds.setdefault((entry.reason, entry.agent), []).append(entry.world)
+    agents: dict[tuple[str, str], list[str]] = {}
+    for (reason, agent), found in sorted(worlds.items()):
+        agents.setdefault((", ".join(found), reason), []).append(f"`{agent}`")
+    for (where, reason), names in agents.items():
+        yield f"Not applicable in {where}: {', '.join(names)}" + (f" ({_cell(reason)})." if reason else ".")
 
 
 def _world(board: Leaderboard, world: str) -> str:
