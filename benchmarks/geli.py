@@ -50,6 +50,7 @@ LEARNED = {
     "li": ("--method", "li", "--local", "affect"),
     "ge": ("--method", "rrd-unbiased"),
     "geli": ("--method", "geli", "--local", "affect", "--link", "fitted"),
+    "geli-weak": ("--method", "geli", "--local", "affect", "--link", "fitted", "--lambda", "0.2"),
 }
 READS = ("--utterances", "2", "--answer")
 """What the reward reads: the turn, the one before and the answer. Of 200 conversations of 40 turns, a bag of words of
