@@ -1,7 +1,8 @@
 """Our environments as environments of ``verifiers`` 0.4 (``verifiers.v1``): a taskset, an environment, a harness.
 
-``verifiers`` finds these by the name of a top-level module. For its command line and for prime-rl write one file,
-``dialogues.py``, with the line ``from dialog_gym.neighbours.verifiers import *``, beside what is started::
+``verifiers`` finds these by the name of a top-level module. For its command line and for prime-rl write one file, say
+``dialogues.py``, beside what is started, with the line ``from dialog_gym.neighbours.verifiers import __all__,
+DialogueGym, DialogueTaskset, InProcessHarness``::
 
     eval dialogues --env.taskset.env dialog_gym/Bargain-v0 --env.taskset.episodes 20
 
@@ -135,10 +136,12 @@ class DialogueGym(vf.Env[DialogueGymConfig]):  # type: ignore[misc]
                     break
                 segment = await interaction.turn(heard(env.task, info["dialogue"]))
         trace = interaction.trace
-        trace.record_reward("dialogue_return", sum(rewards))
-        trace.record_metrics({"success": float(info["success"]), "turns": float(info["turn"]), **sums})
         trace.info["dialog_gym"] = {"rewards": rewards, "dialogue": info["dialogue"].to_json()}
         env.close()
+        if trace.has_error:
+            return  # a model that failed has earned nothing that could be told, not 0
+        trace.record_reward("dialogue_return", sum(rewards))
+        trace.record_metrics({"success": float(info["success"]), "turns": float(info["turn"]), **sums})
 
 
 class InProcessHarness(vf.Harness[vf.HarnessConfig]):  # type: ignore[misc]
