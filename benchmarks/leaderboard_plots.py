@@ -87,7 +87,8 @@ def write_plots(
             taus = _taus(board)
             found = profiles(results, taus, seed=seed, resamples=resamples)
             drawn["profiles"] = profiles_plot(found, taus, board.totals, shown)
-        if curves := learning(results, seed=seed, resamples=resamples):
+        curves = [curve for curve in learning(results, seed=seed, resamples=resamples) if len(curve.at) > 1]
+        if curves:
             drawn["learning"] = learning_plot(curves, shown)
         entries = [entry for entry in board.entries if entry.status == "done"]
         if costly := _costly(entries):

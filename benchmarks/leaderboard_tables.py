@@ -156,20 +156,27 @@ def _world(board: Leaderboard, world: str) -> str:
     entries = [board.entry(world, agent) for agent in board.agents]
     done = [entry for entry in entries if entry.status == "done"]
     done.sort(key=lambda entry: -(entry.score.value if entry.score else 0.0))
-    best = next((entry.best for entry in done), "")
-    behind = f"beside {best}" if best else "beside the best"
-    head = ("agent", "runs", "return", "normalised", behind, "resolvable", "success", "cost", "CPU s", "tokens")
-    absent = [f"`{entry.agent}`: {entry.status}" for entry in entries if entry.status != "done"]
-    told = [
-        f'Episodes per run: {min((entry.episodes for entry in done), default=0)}. "{behind}": return less that of '
-        "the best learner or baseline, paired by seeds; = where zero is in the interval. Resolvable: the least true "
-        "difference that so many runs would find four times in five.",
-        *([f"{'; '.join(absent)}."] if absent else []),
-    ]
-    return "\n\n".join([_table(head, map(_row, done), left=1), *told])
+    parts = _of_runs(done) if done else ["No run."]
+    for status in ("not applicable", "missing"):
+        if names := [f"`{entry.agent}`" for entry in entries if entry.status == status]:
+            parts.append(f"{status.capitalize()}: {', '.join(names)}.")
+    return "\n\n".join(parts)
 
 
-def _row(entry: Entry) -> Sequence[str]:
+def _of_runs(done: Sequence[Entry]) -> list[str]:
+    costly = any(entry.budget is not None or (entry.cost is not None and entry.cost.value != 0) for entry in done)
+    behind = f"beside {done[0].best}" if done[0].best else "beside the best"
+    costs = ("cost",) if costly else ()
+    head = ("agent", "runs", "return", "normalised", behind, "resolvable", "success", *costs, "CPU s", "tokens")
+    note = (
+        f'Episodes per run: {min(entry.episodes for entry in done)}. "{behind}": return less that of the best learner '
+        "or baseline, paired by seeds; = where zero is in the interval. Resolvable: the least true difference that so "
+        "many runs would find four times in five."
+    )
+    return [_table(head, [_row(entry, costly) for entry in done], left=1), note]
+
+
+def _row(entry: Entry, costly: bool) -> Sequence[str]:
     gain = entry.behind
     behind = ""
     if gain is not None:
@@ -183,10 +190,21 @@ def _row(entry: Entry) -> Sequence[str]:
         behind,
         f"{gain.resolvable:.3f}" if gain is not None and gain.resolvable is not None else "",
         _with_ends(entry.success, 2),
-        _cost(entry),
+        *([_cost(entry)] if costly else []),
         f"{entry.cpu_seconds:.0f}" if entry.cpu_seconds is not None else "",
-        f"{entry.tokens:.3g}" if entry.tokens is not None else "",
+        _count(entry.tokens) if entry.tokens is not None else "",
     )
+
+
+def _count(number: float) -> str:
+    """Return a large number in short.
+
+    >>> _count(950), _count(53_460), _count(1_240_000)
+    ('950', '53k', '1.2M')
+    """
+    if number < 1e6:
+        return f"{number:.0f}" if number < 1e3 else f"{number / 1e3:.0f}k"
+    return f"{number / 1e6:.1f}M"
 
 
 def _cost(entry: Entry) -> str:
@@ -198,21 +216,16 @@ def _cost(entry: Entry) -> str:
 
 def _duels(board: Leaderboard) -> str:
     agents = [total.agent for total in board.totals]
-    known: dict[tuple[str, str], tuple[float, int]] = {}
+    most = max(len(duel.worlds) for duel in board.duels)
+    known: dict[tuple[str, str], str] = {}
     for duel in board.duels:
-        known[duel.agent, duel.other] = duel.better.value, len(duel.worlds)
-        known[duel.other, duel.agent] = 1 - duel.better.value, len(duel.worlds)
-    rows = [
-        (
-            _named(agent),
-            *(
-                f"{known[agent, other][0]:.2f} ({known[agent, other][1]})" if (agent, other) in known else ""
-                for other in agents
-            ),
-        )
-        for agent in agents
-    ]
-    note = "In brackets: over how many worlds, those that both have. Ties count half; the CSV has the intervals."
+        of = f" ({len(duel.worlds)})" if len(duel.worlds) < most else ""
+        known[duel.agent, duel.other] = f"{duel.better.value:.2f}{of}"
+        known[duel.other, duel.agent] = f"{1 - duel.better.value:.2f}{of}"
+    rows = [(_named(agent), *(known.get((agent, other), "") for other in agents)) for agent in agents]
+    note = (
+        f"Over the worlds that both have: {most}, or as many as in brackets. Ties count half; the CSV has intervals."
+    )
     return f"{_table(('', *map(_named, agents)), rows, left=1)}\n\n{note}"
 
 

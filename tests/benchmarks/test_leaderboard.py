@@ -159,6 +159,21 @@ def test_cost_is_held_against_the_budget(results):
     assert "0.750 [0.750, 0.750] > 0.5 †" in markdown(board)
 
 
+def test_costs_are_shown_where_something_costs(results):
+    heads = [
+        line for line in markdown(leaderboard(results)).splitlines() if line.startswith("| agent | runs | return")
+    ]
+    assert ["| cost |" in head for head in heads] == [True, False, False]
+
+
+def test_worlds_without_runs_say_so(results):
+    board = leaderboard(
+        made(results.results, not_applicable={("td3", "Society"): "", ("lm", "Society"): "no speaker"})
+    )
+    assert "## Society\n\nNo run.\n\nNot applicable: `td3`, `lm`.\n\nMissing: `oracle`, `ilql`.\n" in markdown(board)
+    assert "Not applicable in Society: `td3`." in summary(board)
+
+
 def test_over_budget_marks_the_total():
     groups = [
         runs("Advice", name, score, costs=np.full(4, cost), budget=0.5)
