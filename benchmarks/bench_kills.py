@@ -1,9 +1,9 @@
 """A benchmark that is killed at random moments and started again: is anything lost, or done twice?
 
 ``dialog-gym bench`` runs a small suite to its end once. Then the same command is started in another folder, and
-SIGKILL ends it with all its processes after a random time, again and again, and at last it may finish. Counted are:
-cells whose file changed or went away after it was there, cells that one start began twice, cells that are missing at
-the end, and files of cells that differ from those of the uninterrupted run in anything but times, versions and tokens
+SIGKILL ends it with all its processes a random time after it began its first cell, again and again, and at last it may
+finish. Counted are: cells that were under way at a kill (``taken_up``), cells whose file changed or went away after it
+was there, cells that one start began twice, cells that are missing at the end (``lost``), and files of cells that differ from those of the uninterrupted run in anything but times, versions and tokens
 (which are not counted of training that was stopped).
 
 ``python -m dialog_gym.benchmarks.bench_kills --out runs/bench-kills``
@@ -48,6 +48,7 @@ class Settings:
         envs: Its worlds.
         jobs: Processes that share the work.
         kills: How many.
+        share: Of the time that it takes without kills, within which a kill falls after the first cell was begun.
         seed: Of the moments.
         json: Print JSON.
     """
@@ -58,6 +59,7 @@ class Settings:
     envs: tuple[str, ...] = ("Advice",)
     jobs: int = 2
     kills: int = 10
+    share: float = 0.15
     seed: int = 1
     json: bool = False
 
@@ -71,66 +73,66 @@ def measure(settings: Settings) -> dict[str, Any]:
     """Return what was found, as counts."""
     whole, killed = settings.out / "whole", settings.out / "killed"
     began = time.perf_counter()
-    _start(settings, whole).wait()
+    if _start(settings, whole, settings.out / "whole.log").wait():
+        raise RuntimeError(f"the uninterrupted start failed; see {settings.out / 'whole.log'}")
     seconds = time.perf_counter() - began
     chance = random.Random(settings.seed)
     found: Counter[str] = Counter()
     there: dict[str, bytes] = {}
     for kill in range(settings.kills):
-        moment = chance.uniform(0.0, seconds)
-        finished = _kill(settings, killed, moment, found)
+        moment = chance.uniform(0.0, seconds * settings.share)
+        finished = _kill(settings, killed, kill, moment, found)
         there = _compare(there, _cells(killed), found)
-        left = any(killed.glob("claims/*/lock"))
-        log.info("kill %d after %.1f s: %d cells are there", kill + 1, moment, len(there))
+        log.info("kill %d, %.1f s after the first cell was begun: %d cells are there", kill + 1, moment, len(there))
         found["kills"] += not finished
         found["finished_before_the_kill"] += finished
-        found["kills_with_nothing_begun"] += not finished and not left
-    if _begun(settings, killed, found).wait():
-        raise RuntimeError(f"the last start failed; see {killed / 'failed'}")
+    told = settings.out / "last.log"
+    if _start(settings, killed, told).wait():
+        raise RuntimeError(f"the last start failed; see {told}")
+    _count_twice(told, found)
     there = _compare(there, _cells(killed), found)
     wanted = _cells(whole)
     found["cells"] = len(wanted)
     found["lost"] += len(wanted.keys() - there.keys())
     found["unalike"] += sum(_plain(wanted[name]) != _plain(there[name]) for name in wanted.keys() & there.keys())
-    names = ("kills", "finished_before_the_kill", "kills_with_nothing_begun", "cells", "lost", "begun_twice")
-    counts = {name: found[name] for name in (*names, "changed", "unalike")}
-    return {**counts, "seconds_without_kills": round(seconds, 1)}
+    names = ("kills", "finished_before_the_kill", "cells", "taken_up", "lost", "begun_twice", "changed", "unalike")
+    return {**{name: found[name] for name in names}, "seconds_without_kills": round(seconds, 1)}
 
 
-def _start(settings: Settings, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        settings.words(folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE if folder.name == "killed" else subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+def _start(settings: Settings, folder: Path, told: Path) -> subprocess.Popen[bytes]:
+    """Start the command with its processes as a group of their own, which write what they tell to ``told``."""
+    told.parent.mkdir(parents=True, exist_ok=True)
+    with open(told, "wb") as file:
+        return subprocess.Popen(settings.words(folder), stdout=subprocess.DEVNULL, stderr=file, start_new_session=True)
 
 
-def _begun(settings: Settings, folder: Path, found: Counter[str]) -> subprocess.Popen[str]:
-    """Start, read to the end what the process tells, and count cells that it began twice."""
-    process = _start(settings, folder)
-    assert process.stderr is not None
-    _count_twice(process.stderr.read(), found)
-    return process
-
-
-def _kill(settings: Settings, folder: Path, seconds: float, found: Counter[str]) -> bool:
-    """Let the command work for a while and kill it with all its processes; return whether it had finished."""
-    process = _start(settings, folder)
+def _kill(settings: Settings, folder: Path, number: int, seconds: float, found: Counter[str]) -> bool:
+    """Kill the command ``seconds`` after it began its first cell; return whether it had finished before."""
+    told = settings.out / f"kill-{number}.log"
+    process = _start(settings, folder, told)
     try:
-        told = process.communicate(timeout=seconds)[1]
+        while process.poll() is None and not _begun(told):
+            time.sleep(0.05)
+        process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
+        pass
+    finished = process.poll() is not None
+    if not finished:
         os.killpg(process.pid, signal.SIGKILL)
-        _count_twice(process.communicate()[1], found)
-        return False
+        process.wait()
+        found["taken_up"] += sum(not (folder / CELLS / f"{name}.json").exists() for name in set(_begun(told)))
     _count_twice(told, found)
-    return True
+    return finished
 
 
-def _count_twice(told: str, found: Counter[str]) -> None:
-    begun = Counter(line for line in told.splitlines() if line.count("--") == 2 and " " not in line)
-    found["begun_twice"] += sum(times - 1 for times in begun.values())
+def _begun(told: Path) -> list[str]:
+    """Return the names of the cells that were begun."""
+    lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.count("--") == 2 and " " not in line]
+
+
+def _count_twice(told: Path, found: Counter[str]) -> None:
+    found["begun_twice"] += sum(times - 1 for times in Counter(_begun(told)).values())
 
 
 def _cells(folder: Path) -> dict[str, bytes]:

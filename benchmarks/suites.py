@@ -92,9 +92,9 @@ class Data:
     """
 
     log: int = 3000
-    contexts: int = 800
+    contexts: int = 600
     k: int = 4
-    plays: int = 4
+    plays: int = 3
     self_play: int = 4000
     fit_epochs: float = 3.0
     reward_episodes: int = 1000
