@@ -71,7 +71,12 @@ class Chart {
     const scales = scalesOf(spec, series, box);
     const svg = drawn(
       "svg",
-      { width: box.width, height: box.height, role: "img", "aria-label": `${spec.label}. The numbers follow as a table.` },
+      {
+        width: box.width,
+        height: box.height,
+        role: "img",
+        "aria-label": `${spec.label}. The numbers follow as a table.`,
+      },
       ...axes(spec, scales, box),
       limitLine(spec, scales, box),
       ...series.map((one) => seriesOf(one, spec, scales)),
@@ -105,18 +110,29 @@ function scale(values, [from, to], { log = false, room = 0.04, apart = 45 }) {
   const more = room * (high - low);
   [low, high] = [low - more, high + more];
   const place = (value) => from + ((to - from) * ((log ? Math.log10(value) : value) - low)) / (high - low);
-  const ticks = ticksOf(low, high, Math.abs(to - from) / apart, log);
-  return Object.assign(place, { ticks: log ? ticks.map((tick) => 10 ** tick) : ticks });
+  const count = Math.abs(to - from) / apart;
+  return Object.assign(place, { ticks: log ? logTicks(low, high, count) : ticksOf(low, high, count) });
 }
 
-/** Return round numbers from `low` to `high`, about `count` of them; of logarithms whole ones, where there are two. */
-function ticksOf(low, high, count, log) {
+/** Return powers of ten between 10^low and 10^high, with 2 and 5 of each where there is room; round numbers if few. */
+function logTicks(low, high, count) {
+  const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, at) => Math.floor(low) + at);
+  for (const digits of [[1, 2, 5], [1]]) {
+    const ticks = powers.flatMap((power) => digits.map((digit) => digit * 10 ** power));
+    const inside = ticks.filter((tick) => low <= Math.log10(tick) && Math.log10(tick) <= high);
+    if (inside.length <= count + 1) return inside.length > 1 ? inside : ticksOf(10 ** low, 10 ** high, count);
+  }
+  return powers.filter((power) => low <= power && power <= high).map((power) => 10 ** power);
+}
+
+/** Return round numbers from `low` to `high`, about `count` of them. */
+function ticksOf(low, high, count) {
   const rough = (high - low) / Math.max(count, 2);
   const power = 10 ** Math.floor(Math.log10(rough));
-  let step = [1, 2, 5, 10].find((times) => times * power >= rough) * power;
-  if (log && high - low >= 1) step = Math.max(1, Math.round(step));
+  const step = [1, 2, 5, 10].find((times) => times * power >= rough) * power;
   const ticks = [];
-  for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step) ticks.push(Number(at.toPrecision(12)));
+  for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step)
+    ticks.push(Number(at.toPrecision(12)));
   return ticks;
 }
 
@@ -124,31 +140,55 @@ function axes(spec, { x, y }, { width, height }) {
   const bottom = height - MARGIN.bottom;
   return [
     ...y.ticks.map((tick) =>
-      drawn("g", { class: "tick", transform: `translate(0,${y(tick)})` },
+      drawn(
+        "g",
+        { class: "tick", transform: `translate(0,${y(tick)})` },
         drawn("path", { d: `M${MARGIN.left},0H${width - MARGIN.right}` }),
-        drawn("text", { x: MARGIN.left - 6, dy: "0.32em", "text-anchor": "end" }, briefNumber(tick)))),
+        drawn("text", { x: MARGIN.left - 6, dy: "0.32em", "text-anchor": "end" }, briefNumber(tick)),
+      ),
+    ),
     ...x.ticks.map((tick) =>
-      drawn("g", { class: "tick", transform: `translate(${x(tick)},${bottom})` },
+      drawn(
+        "g",
+        { class: "tick", transform: `translate(${x(tick)},${bottom})` },
         drawn("path", { d: "M0,0v4" }),
-        drawn("text", { y: 17, "text-anchor": "middle" }, briefNumber(tick)))),
+        drawn("text", { y: 17, "text-anchor": "middle" }, briefNumber(tick)),
+      ),
+    ),
     drawn("path", { class: "axis", d: `M${MARGIN.left},${bottom}H${width - MARGIN.right}` }),
-    drawn("text", { class: "label", x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 5, "text-anchor": "middle" }, spec.x),
-    drawn("text", { class: "label", transform: `translate(12,${(MARGIN.top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, spec.y),
+    drawn(
+      "text",
+      { class: "label", x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 5, "text-anchor": "middle" },
+      spec.x,
+    ),
+    drawn(
+      "text",
+      { class: "label", transform: `translate(12,${(MARGIN.top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+      spec.y,
+    ),
   ];
 }
 
 /** Return a tick's number in few letters: 0.5, 1,200, 30k, 2M. */
 function briefNumber(value) {
   const size = Math.abs(value);
-  const options = size >= 10000 ? { notation: "compact", maximumSignificantDigits: 3 } : { maximumSignificantDigits: 4 };
+  const options =
+    size >= 10000 ? { notation: "compact", maximumSignificantDigits: 3 } : { maximumSignificantDigits: 4 };
   return value.toLocaleString(LANGUAGE, options).replace("-", "−");
 }
 
 function limitLine({ limit, label }, { x }, { height }) {
   if (limit === null || limit === undefined) return null;
-  return drawn("g", { class: "limit" },
+  return drawn(
+    "g",
+    { class: "limit" },
     drawn("path", { d: `M${x(limit)},${MARGIN.top}V${height - MARGIN.bottom}` }),
-    drawn("text", { x: x(limit) - 4, y: MARGIN.top + 10, "text-anchor": "end", "aria-label": label }, `budget ${number(limit)}`));
+    drawn(
+      "text",
+      { x: x(limit) - 4, y: MARGIN.top + 10, "text-anchor": "end", "aria-label": label },
+      `budget ${number(limit)}`,
+    ),
+  );
 }
 
 // --- series ---------------------------------------------------------------------------------------------
@@ -184,10 +224,20 @@ function whiskersOf({ px, py, low, high, left, right }, x, y) {
 
 /** Return the numbers of a chart as a table, for those who do not see it. */
 function numbersOf(series, open) {
-  const rows = series.flatMap((one) => one.points.map((point) => element("tr", {}, element("td", {}, one.name), element("td", {}, point.text))));
+  const rows = series.flatMap((one) =>
+    one.points.map((point) => element("tr", {}, element("td", {}, one.name), element("td", {}, point.text))),
+  );
   const details = element("details", { class: "numbers" }, element("summary", {}, "Numbers"));
-  const fill = () => details.open && details.children.length === 1 &&
-    details.append(element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Numbers of the chart" }, element("table", {}, element("tbody", {}, ...rows))));
+  const fill = () =>
+    details.open &&
+    details.children.length === 1 &&
+    details.append(
+      element(
+        "div",
+        { class: "scroll", tabindex: 0, role: "region", "aria-label": "Numbers of the chart" },
+        element("table", {}, element("tbody", {}, ...rows)),
+      ),
+    );
   details.addEventListener("toggle", fill);
   details.open = open;
   return details;
@@ -227,8 +277,17 @@ function hideTip() {
 function whisker([value, from, to], low, high) {
   const width = 120;
   const place = (number) => (width * (Math.max(low, Math.min(number, high)) - low)) / (high - low || 1);
-  const lines = [0, 1].filter((at) => low <= at && at <= high).map((at) => drawn("path", { class: "zero", d: `M${place(at)},1V15` }));
-  const interval = Number.isFinite(from) ? drawn("path", { class: "interval", d: `M${place(from)},8H${place(to)}` }) : null;
-  return drawn("svg", { class: "estimate", width: width + 8, height: 16, viewBox: `-4 0 ${width + 8} 16`, "aria-hidden": "true" },
-    ...lines, interval, drawn("path", { class: "value", d: `M${place(value)},2V14` }));
+  const lines = [0, 1]
+    .filter((at) => low <= at && at <= high)
+    .map((at) => drawn("path", { class: "zero", d: `M${place(at)},1V15` }));
+  const interval = Number.isFinite(from)
+    ? drawn("path", { class: "interval", d: `M${place(from)},8H${place(to)}` })
+    : null;
+  return drawn(
+    "svg",
+    { class: "estimate", width: width + 8, height: 16, viewBox: `-4 0 ${width + 8} 16`, "aria-hidden": "true" },
+    ...lines,
+    interval,
+    drawn("path", { class: "value", d: `M${place(value)},2V14` }),
+  );
 }

@@ -37,10 +37,16 @@ class Reader {
 
   build(place) {
     this.count = element("p", { class: "count", role: "status" });
-    this.inner = element("div", { class: "rows" });
+    this.inner = element("div", { class: "rows", role: "presentation" });
     this.list = element(
       "div",
-      { class: "list", role: "listbox", tabindex: 0, "aria-label": "Dialogues", onkeydown: (event) => this.listKey(event) },
+      {
+        class: "list",
+        role: "listbox",
+        tabindex: 0,
+        "aria-label": "Dialogues",
+        onkeydown: (event) => this.listKey(event),
+      },
       this.inner,
     );
     this.list.addEventListener("scroll", () => this.drawRows(), { passive: true });
@@ -62,17 +68,38 @@ class Reader {
       oninput: () => this.want("query", this.box.value),
       onkeydown: (event) => this.boxKey(event),
     });
-    const choice = (label, name, options) => select(label, options, this.wanted[name], (value) => this.want(name, value));
+    const choice = (label, name, options) =>
+      select(label, options, this.wanted[name], (value) => this.want(name, value));
     const orders = Object.entries(ORDERS).filter(([name]) => name !== "cost" || this.rows.some((row) => row.cost));
     return element(
       "form",
       { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
       this.box,
-      choice("Environment", "world", valuesOf(this.rows, (row) => row.world, "All")),
-      choice("Agent", "agent", valuesOf(this.rows, (row) => row.agent, "All")),
-      choice("Goal", "goal", [[ANY, "Any"], ["yes", "Reached"], ["no", "Not reached"]]),
-      choice("Ended by", "stop", valuesOf(this.rows, (row) => row.stop, "Anything")),
-      choice("Order", "order", orders.map(([name, [label]]) => [name, label])),
+      choice(
+        "Environment",
+        "world",
+        valuesOf(this.rows, (row) => row.world, "All"),
+      ),
+      choice(
+        "Agent",
+        "agent",
+        valuesOf(this.rows, (row) => row.agent, "All"),
+      ),
+      choice("Goal", "goal", [
+        [ANY, "Any"],
+        ["yes", "Reached"],
+        ["no", "Not reached"],
+      ]),
+      choice(
+        "Ended by",
+        "stop",
+        valuesOf(this.rows, (row) => row.stop, "Anything"),
+      ),
+      choice(
+        "Order",
+        "order",
+        orders.map(([name, [label]]) => [name, label]),
+      ),
     );
   }
 
@@ -92,7 +119,10 @@ class Reader {
       .filter((at) => this.fits(this.rows[at]) && all.every((term) => term.test(said(this.rows[at], this.data))))
       .sort((a, b) => compare(this.rows[a], this.rows[b]) || a - b);
     const [found, every] = [this.shown.length, this.rows.length];
-    this.count.textContent = found === every ? counted(every, "dialogue") : `${found.toLocaleString(LANGUAGE)} of ${counted(every, "dialogue")}`;
+    this.count.textContent =
+      found === every
+        ? counted(every, "dialogue")
+        : `${found.toLocaleString(LANGUAGE)} of ${counted(every, "dialogue")}`;
     this.inner.style.height = `${found * ROW_HEIGHT}px`;
     this.list.scrollTop = 0;
     this.go(0);
@@ -124,10 +154,30 @@ class Reader {
     const text = this.any ? said(row, this.data) : firstWords(row, this.data);
     const node = element(
       "div",
-      { class: "row", role: "option", id: `row-${at}`, "data-at": at, "aria-selected": at === this.at,
-        "aria-setsize": this.shown.length, "aria-posinset": at + 1 },
-      element("span", { class: row.success ? "goal yes" : "goal", role: "img", "aria-label": row.success ? "goal reached" : "goal not reached" }, row.success ? "●" : "○"),
-      element("span", { class: "who" }, called(row), element("span", { class: "where" }, [row.world, row.stop].filter(Boolean).join(" · "))),
+      {
+        class: "row",
+        role: "option",
+        id: `row-${at}`,
+        "data-at": at,
+        "aria-selected": at === this.at,
+        "aria-setsize": this.shown.length,
+        "aria-posinset": at + 1,
+      },
+      element(
+        "span",
+        {
+          class: row.success ? "goal yes" : "goal",
+          role: "img",
+          "aria-label": row.success ? "goal reached" : "goal not reached",
+        },
+        row.success ? "●" : "○",
+      ),
+      element(
+        "span",
+        { class: "who" },
+        called(row),
+        element("span", { class: "where" }, [row.world, row.stop].filter(Boolean).join(" · ")),
+      ),
       element("span", { class: "number" }, number(row.total)),
       element("span", { class: "snippet" }, ...marked(snippet(text, this.any), this.any)),
     );
@@ -207,7 +257,10 @@ class Reader {
     this.pane.scrollTop = 0;
     if (!row) {
       this.bar.replaceChildren();
-      this.pane.replaceChildren(element("p", { class: "empty" }, "No dialogue is like that. Change the search or the filters."));
+      const why = this.rows.length
+        ? "No dialogue is like that. Change the search or the filters."
+        : "There are no dialogues in this report.";
+      this.pane.replaceChildren(element("p", { class: "empty" }, why));
       return;
     }
     const other = this.beside.find((one) => called(one) === this.others);
@@ -241,14 +294,31 @@ class Reader {
     const names = Object.keys(row.numbers);
     const agents = this.beside.map((one) => [called(one), called(one)]);
     const by = this.colouring(row);
-    const button = (text, label, act) => element("button", { type: "button", "aria-label": label, onclick: act }, text);
+    const button = (text, label, act) =>
+      element("button", { type: "button", "aria-label": label, onclick: act }, text);
     const parts = [
       element("button", { type: "button", class: "back", onclick: () => this.close() }, "← List"),
-      element("span", { class: "place" }, `${(this.at + 1).toLocaleString(LANGUAGE)} of ${this.shown.length.toLocaleString(LANGUAGE)}`),
+      element(
+        "span",
+        { class: "place" },
+        `${(this.at + 1).toLocaleString(LANGUAGE)} of ${this.shown.length.toLocaleString(LANGUAGE)}`,
+      ),
       button("↑", "Dialogue before", () => this.step(-1)),
       button("↓", "Next dialogue", () => this.step(1)),
-      select("Beside it", [[ANY, agents.length ? "nobody" : "no other on this seed"], ...agents], other ? called(other) : ANY, (value) => this.compare(value || null)),
-      names.length > 1 ? select("Colour by", names.map((name) => [name, name]), by, (value) => this.colour(value)) : null,
+      select(
+        "Beside it",
+        [[ANY, agents.length ? "nobody" : "no other on this seed"], ...agents],
+        other ? called(other) : ANY,
+        (value) => this.compare(value || null),
+      ),
+      names.length > 1
+        ? select(
+            "Colour by",
+            names.map((name) => [name, name]),
+            by,
+            (value) => this.colour(value),
+          )
+        : null,
       scaleKey(by, (this.data.scales[row.world] ?? {})[by]),
     ];
     this.bar.replaceChildren(...parts.filter(Boolean));
@@ -317,8 +387,13 @@ function twinKey(row) {
 function valuesOf(rows, of, all) {
   const counts = new Map();
   for (const row of rows) counts.set(of(row), (counts.get(of(row)) ?? 0) + 1);
-  const names = [...counts.keys()].filter((name) => name !== "").sort((a, b) => a.localeCompare(b, LANGUAGE, { numeric: true }));
-  return [[ANY, `${all} (${names.length})`], ...names.map((name) => [name, `${name} (${counts.get(name).toLocaleString(LANGUAGE)})`])];
+  const names = [...counts.keys()]
+    .filter((name) => name !== "")
+    .sort((a, b) => a.localeCompare(b, LANGUAGE, { numeric: true }));
+  return [
+    [ANY, `${all} (${names.length})`],
+    ...names.map((name) => [name, `${name} (${counts.get(name).toLocaleString(LANGUAGE)})`]),
+  ];
 }
 
 /** The key of the colours. */
@@ -330,8 +405,15 @@ function scaleKey(name, scale) {
     node.style.setProperty("--share", share);
     return node;
   };
-  return element("span", { class: "scale", "aria-label": `Colours from ${number(-scale)} to ${number(scale)}` },
-    patch(low, "100%", number(-scale)), patch(low, "50%", ""), patch("", "0%", "0"), patch(high, "50%", ""), patch(high, "100%", signed(scale)));
+  return element(
+    "span",
+    { class: "scale", "aria-label": `Colours from ${number(-scale)} to ${number(scale)}` },
+    patch(low, "100%", number(-scale)),
+    patch(low, "50%", ""),
+    patch("", "0%", "0"),
+    patch(high, "50%", ""),
+    patch(high, "100%", signed(scale)),
+  );
 }
 
 function narrow() {

@@ -7,7 +7,8 @@ const THEMES = { system: "light dark", light: "light", dark: "dark" };
 
 /** Return the data of the page: JSON, as gzip, as base64. */
 async function readData() {
-  if (!("DecompressionStream" in globalThis)) throw new Error("this browser is too old to unpack it; one of 2023 or later can");
+  if (!("DecompressionStream" in globalThis))
+    throw new Error("this browser is too old to unpack it; one of 2023 or later can");
   const packed = atob(byId("data").textContent);
   const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
   const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -123,11 +124,13 @@ class Report {
   }
 }
 
-readData().then(
-  (data) => {
+readData()
+  .then((data) => {
     new Report(data);
     document.documentElement.dataset.ready = "yes";
-  },
-).catch((error) => {
-  byId("main").prepend(element("p", { class: "note warning", role: "alert" }, `The report cannot be shown: ${error.message}.`));
-});
+  })
+  .catch((error) => {
+    byId("main").prepend(
+      element("p", { class: "note warning", role: "alert" }, `The report cannot be shown: ${error.message}.`),
+    );
+  });

@@ -64,7 +64,10 @@ function number(value, decimals = 3) {
   if (value === null || value === undefined) return NONE;
   const size = Math.abs(value);
   const digits = size >= 1000 ? 0 : size >= 10 ? Math.min(1, decimals) : decimals;
-  const format = FORMATS[digits] ??= new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const format = (FORMATS[digits] ??= new Intl.NumberFormat(LANGUAGE, {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  }));
   return format.format(value).replace("-", "−");
 }
 

@@ -151,6 +151,7 @@ def test_summary_counts_by_hand(tmp_path):
 
 def test_the_board_has_the_scores_of_the_leaderboard(bench):
     told = board(read_sources([bench]).results, [])
+    assert told is not None
     overall = {row["agent"]: row for row in told["overall"]}
     assert told["agents"][:2] == ["oracle", "td3"], "the best first"
     assert overall["oracle"]["iqm"][0] == pytest.approx(1.0)
@@ -175,6 +176,7 @@ def test_runs_alone_have_curves_and_no_table(tmp_path):
         '{"agent": "td3", "args": {"env": "dialog_gym/Bargain-v0", "seed": 5}}'
     )
     told = board(None, read_sources([tmp_path]).curves)
+    assert told is not None
     assert [curve["agent"] for curve in told["curves"]] == told["agents"] == ["td3, run 4", "td3, run 5"]
     assert told["curves"][0]["value"] == [0.1, 0.4]
     assert not told["overall"]

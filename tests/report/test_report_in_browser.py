@@ -9,7 +9,7 @@ from dialog_gym.benchmarks import chromium, report_size
 from dialog_gym.report import page
 from dialog_gym.report.payload import payload
 from dialog_gym.report.sources import read_sources
-from tests.report.made import EVIL, episode, evil_episode, write_bench, write_episodes
+from tests.report.made import EVIL, episode, evil_episode, write_bench, write_cell, write_episodes
 
 pytest.importorskip("selenium", reason="needs selenium: pip install 'dialog-gym[dev]'")
 pytestmark = pytest.mark.skipif(chromium.installed() is None, reason="needs chromium and chromedriver on the PATH")
@@ -122,9 +122,6 @@ class Browser:
             words,
         )
 
-    def column(self, table, number):
-        return self.all(f".scroll:nth-of-type({table}) .sortable tbody tr > :nth-child({number})")
-
     def wide(self):
         """How many pixels the page is wider than the window."""
         return self.js("return Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - innerWidth")
@@ -197,6 +194,23 @@ def test_results_open_without_network_and_without_errors(browser, pages):
     browser.check(pages.bench)
 
 
+def test_mixed_versions_are_marked_and_results_need_no_dialogues(browser, tmp_path):
+    write_cell(tmp_path, "Chat", "td3", 0, 0.5)
+    write_cell(tmp_path, "Chat", "ppo", 0, 0.4, versions={"python": "3.12"})
+    (tmp_path / "suite.json").write_text("{}")
+    path = tmp_path / "mixed.html"
+    page.write_page(path, payload(read_sources([tmp_path], mixed=True), "Mixed"))
+    browser.open(path)
+    assert browser.all("details.note.warning summary")[0].startswith("Results of different versions")
+    assert browser.js("return document.querySelector('.note li').textContent") == "python 3.11 and 3.12"
+    assert browser.all("#results h2") == ["By environment"], "without lm and oracle there is no score over all"
+    assert browser.all(".sortable tbody th") == ["ppo", "td3"]
+    browser.click("#tab-dialogues")
+    assert browser.all(".pane .empty") == ["There are no dialogues in this report."]
+    browser.keys("j", "c", "h", "n")
+    browser.check(path)
+
+
 def test_tables_are_sorted_by_any_column_and_what_is_missing_comes_last(browser, pages):
     browser.open(pages.bench)
     table = "const table = document.querySelectorAll('.sortable')[arguments[0]]; "
@@ -204,6 +218,9 @@ def test_tables_are_sorted_by_any_column_and_what_is_missing_comes_last(browser,
     sort = table + "table.querySelectorAll('thead button')[arguments[1]].click()"
     order = table + "return table.querySelector('[aria-sort]').ariaSort"
     assert browser.js(column, 0)[:2] == ["oracle", "td3"]
+    browser.js(sort, 0, 1)
+    assert browser.js(column, 0)[:2] == ["oracle", "td3"]
+    assert browser.js(order, 0) == "descending"
     browser.js(sort, 0, 1)
     assert browser.js(column, 0)[-2:] == ["td3", "oracle"]
     assert browser.js(order, 0) == "ascending"
