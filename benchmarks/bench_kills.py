@@ -1,10 +1,11 @@
 """A benchmark that is killed at random moments and started again: is anything lost, or done twice?
 
 ``dialog-gym bench`` runs a small suite to its end once. Then the same command is started in another folder, and
-SIGKILL ends it with all its processes a random time after it began its first cell, again and again, and at last it may
-finish. Counted are: cells that were under way at a kill (``taken_up``), cells whose file changed or went away after it
-was there, cells that one start began twice, cells that are missing at the end (``lost``), and files of cells that differ from those of the uninterrupted run in anything but times, versions and tokens
-(which are not counted of training that was stopped).
+SIGKILL ends it with all its processes a random time after it began its first cell, again and again; at last it may
+finish. Counted are: cells that were under way at a kill (``taken_up``), cells whose file changed after it was there,
+cells that one start began twice, cells that went away or are missing at the end (``lost``), and files of cells that
+differ from those of the uninterrupted run in anything but times, versions and tokens (which nobody counts of training
+that was stopped).
 
 ``python -m dialog_gym.benchmarks.bench_kills --out runs/bench-kills``
 """
