@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from trl.models import unwrap_model_for_generation
+from trl.models.utils import unwrap_model_for_generation
 
 from dialog_gym.baselines import text_rows
 from dialog_gym.dialogue import Dialogue
@@ -103,7 +103,7 @@ class Dialogues:
         chats = ChatFormat(trainer.processing_class)
         env = make_rows(self.env, len(seeds), self.env_kwargs)
         task = text_rows(env).task
-        _, infos = env.reset(seed=seeds)
+        _, infos = env.reset(seed=seeds)  # type: ignore[arg-type]
         agent = task.roles[0]
         tapes = [_Tape(ids) for ids in chats.encode([task.messages(d, agent) for d in infos["dialogue"]])]
         while live := [row for row, tape in enumerate(tapes) if not tape.over]:

@@ -1,6 +1,7 @@
 """Gymnasium's own wrappers and vector environments, around ours as they are."""
 
 import json
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -40,12 +41,14 @@ def test_episode_statistics_count_what_was_earned():
     env = wrappers.RecordEpisodeStatistics(gym.make(CHAT))
     for seed in range(3):
         env.reset(seed=seed)
-        rewards, over, info = [], False, {}
+        rewards: list[float] = []
+        info: dict[str, Any] = {}
+        over = False
         while not over:
             _, reward, terminated, truncated, info = env.step(words(len(rewards), seed))
-            rewards.append(reward)
+            rewards.append(float(reward))
             over = terminated or truncated
-        assert info["episode"]["r"] == pytest.approx(sum(map(float, rewards)))
+        assert info["episode"]["r"] == pytest.approx(sum(rewards))
         assert info["episode"]["l"] == info["turn"] == len(rewards)
 
 
@@ -141,8 +144,8 @@ def test_a_reward_that_is_named_is_in_the_spec():
 
 
 def test_texts_can_be_transformed():
-    env = wrappers.TransformAction(gym.make(CHAT), str.upper, None)
-    env = wrappers.TransformObservation(env, lambda text: text[-10:], None)
+    loud = wrappers.TransformAction(gym.make(CHAT), str.upper, None)
+    env = wrappers.TransformObservation(loud, lambda text: text[-10:], None)
     env.reset(seed=0)
     observation, *_, info = env.step("hello")
     assert len(observation) == 10
@@ -155,7 +158,9 @@ def test_vectors_can_be_rescaled_stacked_and_normalised():
     low, high = np.float32(-2), np.float32(2)
     env = wrappers.FrameStackObservation(wrappers.RescaleAction(wrappers.NormalizeObservation(env), low, high), 2)
     observation, _ = env.reset(seed=0)
-    assert observation.shape == (2, *gym.make(PREFIX).observation_space.shape)
+    size = gym.make(PREFIX).observation_space.shape
+    assert size is not None
+    assert observation.shape == (2, *size)
     assert np.isfinite(env.step(env.action_space.sample())[0]).all()
     rows = vector.NormalizeReward(vector.ClipReward(gym.make_vec(PREFIX, num_envs=2), -1.0, 1.0))
     rows.reset(seed=0)

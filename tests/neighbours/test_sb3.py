@@ -1,5 +1,7 @@
 """Stable-Baselines3 by its own helpers alone, nothing of ours between: text environments steered by vectors."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,11 +14,12 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import dialog_gym  # noqa: F401
+from dialog_gym.envs.bargain import Bargain
 
 # their make_vec_env asks for pictures, is refused, and goes on without
 pytestmark = pytest.mark.filterwarnings("ignore:.*environment is being initialised with render_mode='rgb_array'")
 PREFIX = "dialog_gym/BargainPrefix-v0"
-SMALL = {"seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [16]}}
+SMALL: dict[str, Any] = {"seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [16]}}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,8 @@ def env():
 def test_make_vec_env_gives_their_monitored_environments(env):
     assert isinstance(env, DummyVecEnv)
     assert env.env_is_wrapped(Monitor) == [True, True]
-    seen = env.reset()
-    assert seen.shape == (2, *env.observation_space.shape)
+    seen = np.asarray(env.reset())
+    assert seen.shape == (2, *(env.observation_space.shape or ()))
 
 
 def test_ppo_learns_and_is_evaluated_by_their_helpers(env):
@@ -39,10 +42,12 @@ def test_ppo_learns_and_is_evaluated_by_their_helpers(env):
     model.learn(128)
     assert model.num_timesteps == 128
     assert any((a != b).any() for a, b in zip(before, model.policy.parameters(), strict=True))
-    assert len(model.ep_info_buffer) > 0
-    rewards, lengths = evaluate_policy(model, model.get_env(), n_eval_episodes=3, return_episode_rewards=True)
-    assert len(rewards) == len(lengths) == 3
-    assert all(0 < length <= gym.make(PREFIX).unwrapped.task.max_turns for length in lengths)
+    assert model.ep_info_buffer
+    played = model.get_env()
+    assert played is not None
+    found: Any = evaluate_policy(model, played, n_eval_episodes=3, return_episode_rewards=True)
+    assert [len(kind) for kind in found] == [3, 3]
+    assert all(0 < length <= Bargain().max_turns for length in found[1])
 
 
 def test_sac_learns_saves_and_loads(env, tmp_path):

@@ -11,7 +11,7 @@ BARGAIN = "dialog_gym/Bargain-v0"
 
 
 def test_an_agent_of_theirs_plays_and_is_asked_once_a_turn():
-    class Buyer(ta.Agent):
+    class Buyer(ta.Agent):  # type: ignore[misc, name-defined]
         def __init__(self):
             self.seen = []
 

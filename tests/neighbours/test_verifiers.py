@@ -48,9 +48,8 @@ class Endpoint:
         app.router.add_post("/v1/chat/completions", self.answer)
         runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = site._server.sockets[0].getsockname()[1]
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
         client = vf.EvalClientConfig(base_url=f"http://127.0.0.1:{port}/v1", api_key_var="DIALOG_GYM_NO_KEY")
         try:
             yield vf.ModelContext(model="m", client=client)
