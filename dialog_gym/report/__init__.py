@@ -9,8 +9,9 @@
 ============  =====================================================================================
 
 The page is made of ``report.html`` and ``report.css``, and of the scripts ``text.js`` (nodes, numbers, search terms),
-``charts.js`` (SVG), ``board.js`` (tables and charts), ``transcript.js`` (one dialogue), ``reader.js`` (list, filters,
-search) and ``report.js`` (start, keys, tabs). There is no build step and no framework.
+``charts.js`` (SVG), ``board_charts.js`` and ``board.js`` (results), ``transcript.js`` (one dialogue), ``reader.js``
+(list, filters, search) and ``report.js`` (start, keys, tabs). There is no build step and no framework; they are
+formatted by ``prettier --print-width 119``.
 """
 
 from dialog_gym.report.page import write_page

@@ -20,7 +20,7 @@ from pathlib import Path
 from dialog_gym import checkpoint
 from dialog_gym.dialogue import Json
 
-SCRIPTS = ("text.js", "charts.js", "board.js", "transcript.js", "reader.js", "report.js")
+SCRIPTS = ("text.js", "charts.js", "board_charts.js", "board.js", "transcript.js", "reader.js", "report.js")
 OURS = '<meta name="generator" content="dialog-gym report">'
 _HEAD = 1000  # characters in which that stands
 
