@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from dialog_gym.benchmarks.leaderboard import difference, leaderboard
+from dialog_gym.benchmarks.leaderboard import difference, generator, leaderboard
 from dialog_gym.benchmarks.leaderboard_curves import learning, profiles
 from dialog_gym.benchmarks.leaderboard_tables import (
     BEGIN,
@@ -179,7 +179,9 @@ def test_over_budget_marks_the_total():
         runs("Advice", name, score, costs=np.full(4, cost), budget=0.5)
         for name, score, cost in (("lm", 0.0, 0.0), ("oracle", 1.0, 0.5), ("greedy", 2.0, 0.51))
     ]
-    text = summary(leaderboard(made(*groups)))
+    board = leaderboard(made(*groups))
+    assert [board.entry("Advice", name).over_budget for name in ("lm", "oracle", "greedy")] == [False, False, True]
+    text = summary(board)
     assert "| greedy † | 1 of 1 |" in text
     assert "| oracle | 1 of 1 |" in text, "a cost of exactly the budget is within it"
 
@@ -226,6 +228,23 @@ def test_numbers_do_not_depend_on_who_else_is_there(results):
     after = leaderboard(made(results.results, runs("Chat", "new", 0.1, 0.2), missing=results.missing))
     assert {t.agent: t.iqm for t in before.totals}.items() <= {t.agent: t.iqm for t in after.totals}.items()
     assert before.entry("Bargain", "td3") == after.entry("Bargain", "td3")
+
+
+def test_every_interval_has_a_generator_of_its_own():
+    draws = [generator(seed, *names).random() for seed, names in ((0, "a"), (0, "b"), (1, "a"), (0, "ab"))]
+    assert len(set(draws)) == 4
+    assert generator(0, "a").random() == draws[0]
+
+
+def test_tokens_are_told_where_every_run_counted_them():
+    counted = [result("Chat", "td3", seed, 1.0, tokens=tokens) for seed, tokens in ((1, 10), (2, 30))]
+    assert leaderboard(made(counted)).entry("Chat", "td3").tokens == 20
+    assert leaderboard(made(counted, [result("Chat", "td3", 3, 1.0)])).entry("Chat", "td3").tokens is None
+
+
+def test_missing_is_a_word_in_the_table(results):
+    board = leaderboard(made(results.results, missing=("Chat--ilql--1",)))
+    assert "| ilql | 0.25 ± 0.31 | missing |" in summary(board)
 
 
 def test_nothing_is_refused():

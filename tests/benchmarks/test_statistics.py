@@ -284,6 +284,13 @@ class TestPaired:
         low, high = found.over_both
         assert high - low > 0.4
 
+    def test_what_differs_between_runs_counts_for_new_runs(self):
+        gains = np.tile([[0.0], [1.0], [2.0], [3.0]], 30)
+        found = paired_difference(gains, rng=rng())
+        assert found.over_episodes == pytest.approx((1.5, 1.5))
+        low, high = ends(found.over_both)
+        assert high - low > 1.5
+
     def test_one_run_speaks_of_its_episodes_alone(self):
         found = paired_difference([[0.5, 1.5, 1.0]], rng=rng())
         assert (found.over_runs, found.over_both, found.resolvable, found.told_apart) == (None, None, None, None)
