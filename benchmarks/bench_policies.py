@@ -7,9 +7,10 @@ them first; others wait for it. Killed, it goes on where it was. Runs lie in ``O
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -200,7 +201,7 @@ class Place:
             fit_steps=data.reward_steps,
             steps=int(row.args["steps"]),
         )
-        with holding(folder):
+        with holding(folder), redirect_stdout(sys.stderr):  # where the table of a reward's fit is not in the way
             args, _ = geli.prepared(geli.Cell(row.made, seed), settings)
         return replace(args, out=str(self.out / "runs" / name), keep=1, **self._curve(args.steps))
 

@@ -265,7 +265,7 @@ WORLDS = (
 """Those that are learned in soonest stand first."""
 _BARGAIN, _ADVICE, _RESPONSE, _CHAT, _SOCIAL, _RED_TEAM, *_ = WORLDS
 
-EVERYBODY = (*FIXED, CONSTANT, ROLLOUTS, *from_log(100, 200, 150), *from_rankings(100), *in_words(1600))
+EVERYBODY = (*FIXED, CONSTANT, ROLLOUTS, *from_log(100, 200, 150), *from_rankings(100), *in_words(1280))
 CORE = Suite("core", (Part(WORLDS, (*EVERYBODY, *planners(10_000))),))
 SMOKE = replace(
     CORE,
