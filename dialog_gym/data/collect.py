@@ -205,7 +205,7 @@ def _workers(setting: Setting, cluster: Cluster, out: str | Path, seed: int) -> 
     from dialog_gym.distributed.remote import pack
 
     files = pack(agent_place(setting.policy)) if Path(setting.policy).is_dir() else None
-    make: Any = partial(_working, setting, files)
+    make: Any = partial(working, setting, files)
     with Pool(make, cluster) as pool:
 
         def play(left: list[int]) -> Iterator[Recorded]:
@@ -216,7 +216,7 @@ def _workers(setting: Setting, cluster: Cluster, out: str | Path, seed: int) -> 
         yield pool.ask(None), play
 
 
-def _working(setting: Setting, files: Files | None) -> Callable[[Part | None], str | list[Recorded]]:
+def working(setting: Setting, files: Files | None) -> Callable[[Part | None], str | list[Recorded]]:
     """Return what a worker does: play a part, or tell what the policy is called; ``files`` are those of an agent."""
     from dialog_gym.distributed.remote import register, unpacked
 

@@ -13,7 +13,7 @@ import os
 import platform
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,9 @@ def worker_versions() -> dict[str, Any]:
 
 def _connect(cluster: Cluster) -> None:
     import ray
+    from ray._private import worker
 
+    worker.print_to_stdstream = _to_log  # Ray would write to standard output, where --json is
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if cluster.address == LOCAL:
@@ -125,9 +127,8 @@ def _connect(cluster: Cluster) -> None:
                 )
                 _check_loopback()
             return
-        if cluster.address != "auto":
-            _require_answer(cluster.address)
-        ray.init(cluster.address, namespace="dialog_gym", **quiet)
+        with _way_to(cluster.address):
+            ray.init(cluster.address, namespace="dialog_gym", **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         ray.shutdown()
         if isinstance(error, ClusterError):
@@ -135,8 +136,14 @@ def _connect(cluster: Cluster) -> None:
         raise ClusterError(_why(cluster, error)) from error
 
 
+def _to_log(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    """Write what Ray's own processes complain of to the log."""
+    for line in data["lines"]:
+        log.warning("Ray says: %.160s ...", line)
+
+
 def _why(cluster: Cluster, error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     if "Version mismatch" in text:
         return f"the cluster at {cluster.address} runs other versions; install the same on every machine: {text}"
     if cluster.address == LOCAL:
@@ -166,6 +173,28 @@ def _on_loopback() -> Iterator[None]:
         os.environ.pop(_CLUSTERS)
         if told is not None:
             os.environ[_CLUSTERS] = told
+
+
+@contextmanager
+def _way_to(address: str) -> Iterator[None]:
+    """See that a cluster answers, and let Ray look on loopback where it answers there alone.
+
+    Ray takes 127.0.0.1 for the address at which others reach this machine.
+    """
+    if address == "auto":
+        yield
+        return
+    _require_answer(address)
+    host, port = _host_and_port(address)
+    alone = host in (LOOPBACK, "localhost")
+    if alone:
+        import ray
+
+        with suppress(ClusterError):
+            _require_answer(f"{ray.util.get_node_ip_address()}:{port}")
+            alone = False
+    with _on_loopback() if alone else nullcontext():
+        yield
 
 
 def _check_loopback() -> None:

@@ -47,14 +47,14 @@ class _Worker:
         self.make = make
         self.work: Callable[[Any], Any] | None = None
 
-    def versions(self) -> dict[str, Any]:
-        return worker_versions()
+    def versions(self) -> tuple[str, dict[str, Any]]:
+        return _this_process(), worker_versions()
 
     def run(self, item: Any) -> tuple[str, Any]:
         """Return who worked, and the result."""
         if self.work is None:
             self.work = self.make()
-        return f"process {os.getpid()} on {platform.node()}", self.work(item)
+        return _this_process(), self.work(item)
 
 
 class Pool(Generic[T]):
@@ -158,11 +158,12 @@ class Pool(Generic[T]):
             why = " ".join(str(error).split())
             lost = ClusterError(f"a worker was lost more than {RESTARTS} times, last at item {index}: {why:.300}")
             return Done(index, None, lost), False
-        before = self._seen.get(worker)
-        self._seen[worker] = who
-        if before not in (None, who):
+        if self._seen[worker] != who:
             self.lost += 1
-            log.warning("a worker was lost (%s); %s took its place, and item %d was run again", before, who, index)
+            log.warning(
+                "a worker was lost (%s); %s took its place, and item %d was run again", self._seen[worker], who, index
+            )
+        self._seen[worker] = who
         return Done(index, value, None), True
 
     def _start(self) -> None:
@@ -185,8 +186,9 @@ class Pool(Generic[T]):
             raise ClusterError(
                 f"the workers could not start; is the same dialog_gym installed on every machine? {why[-300:]}"
             ) from error
-        for one in found:
-            check_versions(one)
+        for worker, (who, runs) in zip(self._workers, found, strict=True):
+            check_versions(runs)
+            self._seen[worker] = who
 
     def _stop(self) -> None:
         import ray
@@ -194,6 +196,10 @@ class Pool(Generic[T]):
         for worker in self._workers:
             ray.kill(worker)
         self._workers = []
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def map_tasks(
