@@ -4,8 +4,10 @@
 ``dialogues.py``, beside what is started, with the line ``from dialog_gym.neighbours.verifiers import __all__,
 DialogueGym, DialogueTaskset, InProcessHarness``::
 
-    eval dialogues --env.taskset.env dialog_gym/Bargain-v0 --env.taskset.episodes 20
+    vf-eval dialogues --env.taskset.env dialog_gym/Bargain-v0 --env.taskset.episodes 20 \
+        --env.agent.runtime.type subprocess --client.base-url http://127.0.0.1:8000/v1 --model NAME --no-push
 
+(``--no-push``: without it, ``vf-eval`` sends what was said to its makers' platform where it finds a key for it.)
 In a program, ``load_environment("dialog_gym/Bargain-v0")`` needs no file. A dialogue is a task: the environment's id
 and a seed. The agent's role is the model's; the partner answers on the host, between two segments of the harness, as
 TextArena's games do in ``verifiers``. What the model reads and writes is what our language models do
