@@ -1,4 +1,4 @@
-"""Our environments as environments of ``verifiers`` 0.4 (``verifiers.v1``): a taskset, an environment, a harness.
+r"""Our environments as environments of ``verifiers`` 0.4 (``verifiers.v1``): a taskset, an environment, a harness.
 
 ``verifiers`` finds these by the name of a top-level module. For its command line and for prime-rl write one file, say
 ``dialogues.py``, beside what is started, with the line ``from dialog_gym.neighbours.verifiers import __all__,
@@ -8,6 +8,7 @@ DialogueGym, DialogueTaskset, InProcessHarness``::
         --env.agent.runtime.type subprocess --client.base-url http://127.0.0.1:8000/v1 --model NAME --no-push
 
 (``--no-push``: without it, ``vf-eval`` sends what was said to its makers' platform where it finds a key for it.)
+
 In a program, ``load_environment("dialog_gym/Bargain-v0")`` needs no file. A dialogue is a task: the environment's id
 and a seed. The agent's role is the model's; the partner answers on the host, between two segments of the harness, as
 TextArena's games do in ``verifiers``. What the model reads and writes is what our language models do
