@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ def ray():
 
 
 def test_one_and_two_workers_write_what_this_process_writes(ray, tmp_path):
-    asked = {"rows": 4, "seed": 5, "env_kwargs": {"side": "seller"}}
+    asked: dict[str, Any] = {"rows": 4, "seed": 5, "env_kwargs": {"side": "seller"}}
     alone = collect(TEXT, "infers", 19, tmp_path / "0", **asked)
     for workers in (1, 2):
         found = collect(TEXT, "infers", 19, tmp_path / str(workers), cluster=Cluster(workers=workers), **asked)
@@ -148,6 +149,7 @@ def test_the_work_of_a_killed_worker_is_done_again_once(ray, tmp_path, caplog):
     assert "was run again" in caplog.text
 
 
+@pytest.mark.slow  # processes start again and again
 def test_a_worker_that_always_dies_is_an_error_and_the_others_go_on(ray, monkeypatch):
     monkeypatch.setattr(pool_module, "RESTARTS", 1)  # each takes seconds
     found = sorted(map_tasks(_die_at_three, range(8), workers=2), key=lambda done: done.item)
@@ -166,7 +168,7 @@ def test_an_item_that_fails_does_not_stop_the_others(ray):
 
 def test_a_model_server_that_dies_takes_nothing_with_it(ray, tmp_path):
     with ApiServer(_partner) as server:
-        asked = {"rows": 3, "env_kwargs": {"partner": f"openai:x@{server.url}?attempts=1"}}
+        asked: dict[str, Any] = {"rows": 3, "env_kwargs": {"partner": f"openai:x@{server.url}?attempts=1"}}
         whole = collect(TEXT, "infers", 15, tmp_path / "whole", **asked)
         limit = server.counts["requests"] * 3 // 2
         server.faults = lambda request: Fault("cut") if request.index >= limit else None
@@ -280,7 +282,8 @@ class Arriving:
     """Stands for a pool: what comes of items, in a given order."""
 
     def __init__(self, order, failing=()):
-        self.order, self.failing, self.asked = order, failing, []
+        self.order, self.failing = order, failing
+        self.asked: list[Part] = []
 
     def run(self, items):
         self.asked = list(items)
@@ -294,7 +297,8 @@ class Arriving:
 @given(st.permutations(range(6)))
 def test_results_are_put_in_order(order):
     parts = parts_of([(0, 6)], 0, 1)
-    assert [rows for _, rows in in_order(Arriving(order), parts)] == [[k] for k in range(6)]
+    pool: Any = Arriving(order)
+    assert [rows for _, rows in in_order(pool, parts)] == [[k] for k in range(6)]
 
 
 def test_what_finished_before_an_error_is_kept_and_not_done_again(tmp_path, caplog):
@@ -308,7 +312,8 @@ def test_what_finished_before_an_error_is_kept_and_not_done_again(tmp_path, capl
             return (done._replace(value=done.value and episodes[done.value[0]]) for done in super().run(items))
 
     ahead = Ahead(Episodes, tmp_path, {"env": "x"})
-    found = in_order(Playing([3, 0, 1, 2], failing=(1,)), parts, ahead)
+    pool: Any = Playing([3, 0, 1, 2], failing=(1,))
+    found = in_order(pool, parts, ahead)
     assert next(found) == (parts[0], episodes[0])
     with pytest.raises(ValueError, match="1 failed"):
         next(found)

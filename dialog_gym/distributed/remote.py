@@ -167,11 +167,30 @@ class Weights(NamedTuple):
 class Evaluated(Protocol):
     """Settings of an agent that say how it is evaluated; see ``dialog_gym.agents.loop.RunArgs``."""
 
-    env: str
-    env_kwargs: dict[str, Any]
-    rows: int
-    eval_episodes: int
-    eval_seed: int
+    @property
+    def env(self) -> str:
+        """Environment id."""
+        ...
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Its arguments."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Dialogues in parallel."""
+        ...
+
+    @property
+    def eval_episodes(self) -> int:
+        """Dialogues per evaluation."""
+        ...
+
+    @property
+    def eval_seed(self) -> int:
+        """Seed of the first."""
+        ...
 
 
 @contextmanager
