@@ -55,7 +55,7 @@ def to_minari(
     """
     from minari.dataset.minari_storage import MinariStorage
 
-    path = Path(path)
+    path = Path(path).absolute()  # Minari joins any other one with itself
     if data_format == "hdf5" and importlib.util.find_spec("h5py") is None:
         raise ValueError("Minari's hdf5 format needs the package h5py; install it, or take 'arrow'")
     if path.exists():

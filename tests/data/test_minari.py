@@ -32,6 +32,13 @@ def test_texts_come_back_with_nothing_lost(tmp_path, data_format):
     )
 
 
+def test_a_folder_may_be_named_from_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    there = import_rows(Episodes, [row(0)], tmp_path / "data")
+    assert to_minari(there, "exported/minari") == 1
+    assert list(from_minari("exported/minari")) == [row(0)]
+
+
 @pytest.mark.parametrize("data_format", formats())
 def test_minari_reads_what_a_single_environment_gave(tmp_path, data_format):
     there = collect("dialog_gym/Bargain-v0", "oracle", 3, tmp_path / "data", seed=5)
