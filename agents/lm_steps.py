@@ -119,7 +119,7 @@ class Stepper:
         self.plain, self.args, self.accelerator, self.total, self.steps = network, args, accelerator, total, 0
         if args.recompute:
             network.plain.gradient_checkpointing_enable({"use_reentrant": False})
-        self.sharded = accelerator.distributed_type == DistributedType.FSDP
+        self.sharded: bool = accelerator.distributed_type == DistributedType.FSDP
         self._trained = copy.deepcopy(network.to("cpu")) if self.sharded else network
         trained = self._trained.trainable()
         parameters = list(trained.values())

@@ -109,10 +109,11 @@ def settings_of(name: str, folder: Path, out: Path, asked: Settings) -> Any:
         return agent_spec(name).args(**{**common, **round_of, "log_every": asked.batch, "samples": 1})
     data = (str(folder / ("episodes" if name in EPISODES else "rankings")),)
     learning = {"data": data, "epochs": 0.0, "steps": asked.steps, "eval_every": 3, "checkpoint_every": 3}
-    more: Mapping[str, Any] = {
+    own: dict[str, dict[str, Any]] = {
         "sacpo": {"stages": ("dpo:score:0.1", "dpo:-cost:0.05")},
         "stable_alignment": {"samples": 1, "lone": "skip", "too_long": "skip"},
-    }.get(name, {"samples": 1} if name in EPISODES else {})
+    }
+    more = own.get(name, {"samples": 1} if name in EPISODES else {})
     return agent_spec(name).args(**{**common, **learning, **more})
 
 
@@ -148,18 +149,26 @@ def launch(module: str, words: Sequence[str], count: int = 2, **environment: str
 @contextmanager
 def shards_on_cpu() -> Iterator[None]:
     """Inside, accelerate shards weights (FSDP2) on the CPU too."""
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate.state import AcceleratorState, PartialState  # type: ignore[import-untyped]
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin  # type: ignore[import-untyped]
 
-    state = Accelerator(cpu=True).state
-    state.fsdp_plugin = FullyShardedDataParallelPlugin(
+    plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
     )
-    state.distributed_type = DistributedType.FSDP
+    begin = AcceleratorState.__init__
+
+    def begin_sharding(state: Any, *words: Any, **settings: Any) -> None:
+        begin(state, *words, **settings)
+        state.fsdp_plugin = plugin
+        state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState._reset_state()
+    AcceleratorState.__init__ = begin_sharding  # TRL makes the state anew, so it cannot simply be set
     try:
         yield
     finally:
-        state.distributed_type = DistributedType.MULTI_CPU
+        AcceleratorState.__init__ = begin
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def work(asked: Settings) -> None:

@@ -1,10 +1,6 @@
 """The training that language-model policies share: equivalences, resuming, what it keeps and refuses."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any, cast
 
@@ -276,20 +272,3 @@ def test_a_full_disk_keeps_the_last_checkpoint(args, tmp_path, monkeypatch):
         tf.train_all(args)
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["step-000000003"]
-
-
-@pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(args, tmp_path):
-    tf.train_all(replace(args, eval_every=0, micro=4))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = ["--data", *args.data, "--lm", args.lm, "--out", str(tmp_path / "b"), "--env", GRAPH, "--max-tokens", "4"]
-    flags += ["--batch", "8", "--micro", "4", "--steps", "6", "--eval-every", "0", "--checkpoint-every", "3"]
-    flags += ["--track", "none", "--no-progress", "--device", "cpu", "--eval-episodes", "2", "--log-every", "1"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    subprocess.run([*launch, "-m", "dialog_gym.agents.tf_all", *flags], check=True, env=env, timeout=300)
-    one, two = weights(load_agent(tmp_path / "a")), weights(load_agent(tmp_path / "b"))
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-2, atol=2e-3)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -465,25 +461,6 @@ def test_the_best_is_kept_if_asked_for_and_samples_are_written(args):
     samples = sorted((Path(args.out) / "samples").iterdir())
     assert [place.name for place in samples] == [f"step-{step:09d}.jsonl" for step in (8, 16, 24)]
     assert "agent: " in samples[0].read_text()
-
-
-@pytest.mark.slow
-def test_two_processes_play_and_learn_as_one(args, tmp_path):
-    args = replace(args, steps=16, batch=8, micro=2, log_every=8)
-    train(args)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["--env", ECHO, "--lm", args.lm, "--out", str(tmp_path / "b"), "--no-progress", "--max-tokens", "3"]
-    for name in ("steps", "episodes", "batch", "micro", "rows", "log_every", "checkpoint_every", "lr", "eval_every"):
-        words += ["--" + name.replace("_", "-"), str(getattr(args, name))]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-    command = [*launch, "-m", "dialog_gym.agents.ppo", *words, "--track", "none", "--device", "cpu"]
-    subprocess.run(command, check=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}, timeout=300)
-    one, two = numbers(tmp_path / "a"), numbers(tmp_path / "b")
-    assert [list(line) for line in one] == [list(line) for line in two]
-    for line, other in zip(one, two, strict=True):
-        np.testing.assert_allclose(list(other.values()), list(line.values()), rtol=1e-2, atol=2e-3)
 
 
 # --- bad input -------------------------------------------------------------------------------------------
