@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json as json_module
 import logging
+import multiprocessing
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
+
+if TYPE_CHECKING:
+    from dialog_gym.benchmarks.suites import Suite
 
 PROG = "dialog-gym bench"
 SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]
@@ -28,12 +31,14 @@ def bench(
     seeds: int = 0,
     out: Path | None = None,
     jobs: int = 1,
+    ray: str | None = None,
+    workers: int = 0,
+    gpus: float = 0.0,
     scale: float = 1.0,
     table: bool = False,
     mixed: bool = False,
     json: bool = False,
     progress: bool = False,
-    since: Annotated[float, tyro.conf.Suppress] = 0.0,
 ) -> None:
     """Benchmark agents on worlds: every cell (agent, world, seed) of a suite, and their table.
 
@@ -49,61 +54,96 @@ def bench(
         seeds: Seeds 1, 2, ...; by default as many as the suite has.
         out: Folder of everything, by default runs/bench/SUITE.
         jobs: Processes that share the work.
+        ray: Workers share it: local (started on this machine, on loopback), or the address of a Ray cluster, whose
+            machines must share the folder.
+        workers: How many, with --ray; 0: one for each CPU of the cluster.
+        gpus: GPUs of each worker, for instance 0.5.
         scale: Share of every budget, for a try; a folder belongs to one.
         table: Only show what is there.
         mixed: Show results of different versions in one table, and tell how they differ.
         json: Print JSON.
         progress: Show progress bars.
-        since: When the command was started that this process is a part of.
     """
-    from dialog_gym.agents.loop import torch_threads
     from dialog_gym.benchmarks import bench as runner
-    from dialog_gym.benchmarks.bench_policies import Place
     from dialog_gym.benchmarks.results_folder import read_results
     from dialog_gym.benchmarks.suites import suite_of
+    from dialog_gym.distributed import Cluster
 
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1 process, got {jobs}")
+    cluster = Cluster.of(ray, workers, gpus)
+    if cluster is not None and jobs > 1:
+        raise ValueError("--jobs are processes without Ray; with --ray give --workers")
     wanted = suite_of(suite).scaled(scale)
     what = runner.plan(wanted, agents, envs, seeds)
     folder = out or Path("runs/bench") / suite
-    words = [suite, *([] if scale == 1 else ["--scale", f"{scale:g}"])]
     failed: list[str] = []
     if not table:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
         runner.open_folder(wanted, folder, what)
-        began = since or time.time()
+        words = [suite, *([] if scale == 1 else ["--scale", f"{scale:g}"])]
+        work = Work(
+            wanted, tuple(agents), tuple(envs), seeds, folder, shlex.join([PROG, *words]), time.time(), progress
+        )
         if jobs > 1:
-            _share(jobs, [*words, *_filters(agents, envs, seeds), "--out", str(folder)], began)
-        with torch_threads(1):  # what a process left that died is computed here
-            place = Place(wanted, folder, progress=progress)
-            command = f"{PROG} {shlex.join(words)}"
-            failed = runner.run_cells(what.cells, place, since=began, command=command)
-    if not since:
-        results = read_results(folder, mixed=mixed)
-        told = json_module.dumps(runner.table_json(results), indent=2) if json else runner.table(results, wanted)
-        sys.stdout.write(told + "\n")
+            _share(jobs, work)
+        failed = work.run()  # with several processes: what one left that died
+    results = read_results(folder, mixed=mixed)
+    told = json_module.dumps(runner.table_json(results), indent=2) if json else runner.table(results, wanted)
+    sys.stdout.write(told + "\n")
     if failed:
         log.error("failed: %s (see %s); start the same command again to retry", ", ".join(failed), folder / "failed")
         sys.exit(1)
 
 
-def _filters(agents: Names, envs: Names, seeds: int) -> list[str]:
-    found = [*(["--agents", *agents] if agents else []), *(["--envs", *envs] if envs else [])]
-    return [*found, *(["--seeds", str(seeds)] if seeds else [])]
+class Work(NamedTuple):
+    """What one process does: all cells that no other has taken.
+
+    Attributes:
+        suite: What is computed.
+        agents: Rows; all if empty.
+        envs: Worlds; all if empty.
+        seeds: How many; 0: as the suite has them.
+        folder: Of everything.
+        command: That computes a cell again, without its filters.
+        began: Seconds since 1970 when the command was started; a cell that has failed since is not tried again.
+        progress: Show progress bars.
+    """
+
+    suite: Suite
+    agents: tuple[str, ...]
+    envs: tuple[str, ...]
+    seeds: int
+    folder: Path
+    command: str
+    began: float
+    progress: bool
+
+    def run(self) -> list[str]:
+        """Compute; return the names of the cells that failed."""
+        from dialog_gym.agents.loop import torch_threads
+        from dialog_gym.benchmarks import bench as runner
+        from dialog_gym.benchmarks.bench_policies import Place
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        cells = runner.plan(self.suite, self.agents, self.envs, self.seeds).cells
+        with torch_threads(1):
+            place = Place(self.suite, self.folder, progress=self.progress)
+            return runner.run_cells(cells, place, since=self.began, command=self.command)
 
 
-def _share(jobs: int, words: Sequence[str], since: float) -> None:
+def _share(jobs: int, work: Work) -> None:
     """Let ``jobs`` processes compute the cells, and wait for them; stop them if this one is stopped."""
-    command = [sys.executable, "-m", "dialog_gym", "bench", *words, "--since", f"{since:.6f}"]
-    workers = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(jobs)]
+    workers = [multiprocessing.get_context("spawn").Process(target=work.run) for _ in range(jobs)]
+    for worker in workers:
+        worker.start()
     try:
         for worker in workers:
-            worker.wait()
+            worker.join()
+            if worker.exitcode:
+                log.error("a process ended with %d; what it had begun is begun again", worker.exitcode)
     finally:
         for worker in workers:
-            if worker.poll() is None:
-                worker.terminate()
+            worker.terminate()
 
 
 def run(words: Sequence[str]) -> Any:

@@ -341,6 +341,14 @@ def test_the_command_computes_and_shows(
         bench_command.run([*words, "--jobs", "0"])
 
 
+def test_other_processes_compute_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY})
+    monkeypatch.setattr(Place, "made", lambda *args: 1 / 0)  # in this process alone
+    folder = tmp_path / "out"
+    bench_command.run(["tiny", "--agents", "oracle", "--envs", "Bargain", "--jobs", "2", "--out", str(folder)])
+    assert [one.agent for one in read_results(folder).results] == ["oracle"]
+
+
 def test_the_command_fails_where_a_cell_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
