@@ -7,8 +7,10 @@ or that have a placeholder in place of a name, go through the real parser alone.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from rich.console import Console
 
@@ -32,7 +34,7 @@ log = logging.getLogger("dialog_gym")
 HERE = Path(__file__).resolve().parents[1]
 PLACEHOLDERS = ("MODEL", "NAME", "URL", "HOST", "FOLDER", "PATH", "FILE", "REWARD")
 """Words of capitals that a reader replaces; a command with one is parsed and not run."""
-ABSENT = ("abcd_v1.1.json.gz", "sotopia", "small_talk:")
+ABSENT = ("abcd_v1.1.json.gz",)
 """Files of others that README names; likewise."""
 BY_HAND = ("dialog-gym play", "tensorboard", "ray start", "pip install", "make", "accelerate launch", "eval ")
 """What is not run: it waits for a person, for other machines, or changes the virtual environment."""
@@ -135,23 +137,66 @@ def run_all(settings: Settings) -> dict[str, Any]:
 
 def run_page(blocks: Sequence[Block], place: Place) -> Iterator[Row]:
     """Yield what became of the commands of a page, and of its Python blocks, which are one program."""
-    program: list[Block] = []
-    for block in blocks:
-        if block.language == "python" and block.title.endswith(".py"):
-            (place.folder / block.title).write_text(block.text, encoding="utf-8")
-        elif block.language == "python" and not block.needs:
-            program.append(block)
-            yield _python(program, place)
-        elif block.is_shell:
-            for one in commands_of(block):
-                yield _command(block, one.line, list(one.words), place)
+    with Program(place) as program:
+        for block in blocks:
+            if block.language == "python" and block.title.endswith(".py"):
+                (place.folder / block.title).write_text(block.text, encoding="utf-8")
+            elif block.language == "python" and not block.needs:
+                yield program.run(block)
+            elif block.is_shell:
+                for one in commands_of(block):
+                    yield _command(block, one.line, list(one.words), place)
 
 
-def _python(program: Sequence[Block], place: Place) -> Row:
-    """Run the Python blocks of a page so far in a new process: the last is what is timed with those before it."""
-    file = place.folder / "page.py"
-    file.write_text("\n".join(block.text for block in program), encoding="utf-8")
-    return place.shell("python page.py", program[-1].where, f"python, block {len(program)} of the page")
+class Program:
+    """The Python blocks of a page, in one process that is started for the first of them."""
+
+    def __init__(self, place: Place) -> None:
+        """Run in ``place``."""
+        self.place = place
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Start nothing yet."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.communicate("")
+
+    def run(self, block: Block) -> Row:
+        """Run one block; where it fails, those after it go on without it."""
+        began = time.perf_counter()
+        if self._process is None:
+            self._process = subprocess.Popen(
+                ["python", "-c", _SERVER], cwd=self.place.folder, env=self.place.environ, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                executable=str(self.place.clone / ".docs-bin/python"),
+            )  # fmt: skip
+        asked, told = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert told is not None
+        asked.write(json.dumps(block.text) + "\n")
+        asked.flush()
+        answer = told.readline().strip() or '"the process ended"'
+        error = str(json.loads(answer))
+        outcome: Outcome = "failed" if error else "ok"
+        return Row(block.where, "python", outcome, time.perf_counter() - began, error)
+
+
+_SERVER = """
+import contextlib, io, json, sys
+names, out = {"__name__": "__main__"}, sys.stdout
+for line in sys.stdin:
+    error = ""
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            exec(compile(json.loads(line), "page", "exec"), names)
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+    print(json.dumps(error), file=out, flush=True)
+"""
 
 
 def _command(block: Block, line: str, words: list[str], place: Place) -> Row:
@@ -160,7 +205,7 @@ def _command(block: Block, line: str, words: list[str], place: Place) -> Row:
     if block.needs or is_parsed_alone(line):
         return _parsed(block, line, words, place) if is_ours(words) else Row(block.where, line, "not run", 0.0)
     quick = quick_flags(words) if place.settings.quick else []
-    return place.shell(_quoted([*globbed(words, place.folder), *quick]), block.where, line)
+    return place.shell(shlex.join([*globbed(words, place.folder), *quick]), block.where, line)
 
 
 def _parsed(block: Block, line: str, words: list[str], place: Place) -> Row:
@@ -180,12 +225,6 @@ def is_parsed_alone(line: str) -> bool:
     return any(part in PLACEHOLDERS for part in parts) or any(name in line for name in ABSENT)
 
 
-def _quoted(words: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(words)
-
-
 def _pages(settings: Settings, clone: Path) -> list[Path]:
     found = [clone / "README.md", *sorted((clone / "docs").rglob("*.md"))]
     return [page for page in found if not settings.pages or str(page).endswith(settings.pages)]
@@ -199,7 +238,7 @@ def _environment(settings: Settings, clone: Path) -> dict[str, str]:
         venv = clone / ".venv"
     shims = clone / ".docs-bin"
     shims.mkdir()
-    for name, called in (("dialog-gym", "-m dialog_gym"), ("python", ""), ("pytest", "-m pytest")):
+    for name, called in (("dialog-gym", "-m dialog_gym"), ("python", ""), ("pytest", "-m pytest -q")):
         shim = shims / name
         shim.write_text(f'#!/bin/sh\nexec "{venv / "bin" / "python"}" {called} "$@"\n')
         shim.chmod(0o755)
@@ -210,8 +249,6 @@ def _environment(settings: Settings, clone: Path) -> dict[str, str]:
 
 def _keep(out: Path | None, rows: Sequence[Row]) -> None:
     if out is not None:
-        import json
-
         out.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -158,7 +158,7 @@ def _values(words: list[str], flag: str) -> list[str]:
 
 def task_forms(env_id: str) -> tuple[Callable[..., Any], ...]:
     """Return what makes the task of an environment: its class, or the classes that a function chooses from."""
-    entry = str(gym.spec(env_id).kwargs["task"])
+    entry = str(gym.spec(env_id.rpartition(":")[2]).kwargs["task"])  # of module:id the module is imported
     found = []
     for place in FORMS.get(entry, (entry,)):
         module, _, name = place.partition(":")
