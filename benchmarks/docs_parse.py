@@ -66,15 +66,22 @@ def check(words: Sequence[str]) -> None:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), parsing_alone():
             _enter(list(words))
     except Parsed:
-        pass
+        return _understood(words)
     except SystemExit as stop:
         if stop.code in (0, None) and {"-h", "--help"} & set(words):
-            return
+            return None
         told = said.getvalue().strip() or str(stop.code)
         raise ValueError(f"not understood: {' '.join(words)}\n{told}") from stop
     except (KeyError, TypeError, gym.error.Error, ValueError) as error:
         raise ValueError(f"not understood: {' '.join(words)}\n{error}") from error
-    _look_up(list(words))
+    return None
+
+
+def _understood(words: Sequence[str]) -> None:
+    try:
+        _look_up(list(words))
+    except KeyError as error:
+        raise ValueError(f"not understood: {' '.join(words)}\n{error.args[0]}") from error
 
 
 def _enter(words: list[str]) -> None:

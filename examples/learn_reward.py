@@ -4,7 +4,7 @@ In Chat-v0 a partner fills in a survey when the conversation is over, and nothin
 score into rewards of utterances, with the partner's visible affect as a local signal. PPO then learns from the
 rewards. Who judges it is the survey, which PPO has not seen.
 
-python examples/learn_reward.py --quick              # about a minute; without --quick some ten
+python examples/learn_reward.py --quick     # about a minute: the road, not a result; without --quick some ten
 """
 
 import argparse

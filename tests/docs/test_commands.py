@@ -69,7 +69,7 @@ def test_stars_are_files_of_the_folder(tmp_path):
         "dialog-gym train td3 --env BargainPrefix-v0 --set side=seller --lm hf:NAME?dtype=bfloat16",
         "dialog-gym evaluate lm --env RedTeam-v0 --set behaviours=FILE --set classifier=hf:NAME",
         "dialog-gym bench core --jobs 2",
-        "dialog-gym fit reward --episodes x --lambda 0.5",
+        "dialog-gym fit reward --episodes x --local faces --lambda 0.5",
         "python -m dialog_gym.agents.tf --env dialog_gym/Bargain-v0 --data x",
         "accelerate launch --num_processes 2 -m dialog_gym.agents.tf --data x",
         "python -m dialog_gym.benchmarks.planners --out x",
