@@ -204,7 +204,7 @@ def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) 
         agents=agents,
         entries=tuple(entries),
         totals=tuple(totals),
-        duels=tuple(_duels(ranked, scores, seed, resamples)),
+        duels=tuple(_duels(ranked, scores, made, seed, resamples)),
         unscaled=tuple(world for world in worlds if world not in scaled),
         missing=results.missing,
         broken=results.broken,
@@ -364,24 +364,41 @@ def _over_budget(runs: Sequence[Result]) -> bool:
 
 
 def _duels(
-    agents: Sequence[str], scores: Mapping[str, Mapping[str, Floats]], seed: int, resamples: int
+    agents: Sequence[str], scores: Mapping[str, Mapping[str, Floats]], made: ByAgent, seed: int, resamples: int
 ) -> Iterable[Duel]:
     for agent, other in combinations(agents, 2):
         common = [world for world in scores[agent] if world in scores[other]]
         if common:
+            runs, others = [], []
+            for world in common:
+                one, two = scores[agent][world], scores[other][world]
+                if len(one) > 1 or len(two) > 1:  # then one that is always the same stands beside every run
+                    one, two = _beside(one, made[agent][world]), _beside(two, made[other][world])
+                runs.append(one)
+                others.append(two)
             better = estimate(
                 statistics.probability_of_improvement,
-                *([scores[name][world] for world in common] for name in (agent, other)),
+                runs,
+                others,
                 rng=generator(seed, "duel", agent, other),
                 resamples=resamples,
             )
             yield Duel(agent, other, tuple(common), better)
 
 
+def _beside(scores: Floats, runs: Sequence[Result]) -> Floats:
+    """Return the scores; that of a baseline which learns nothing and has one run twice: another would be the same."""
+    return np.repeat(scores, 2) if _fixed(runs) else scores
+
+
+def _fixed(runs: Sequence[Result]) -> bool:
+    return len(runs) == 1 and not runs[0].learned_from
+
+
 def _pairs(runs: Sequence[Result], others: Sequence[Result]) -> list[tuple[Result, Result]]:
-    if len(others) == 1 and not others[0].learned_from:
+    if _fixed(others):
         return [(run, others[0]) for run in runs]
-    if len(runs) == 1 and not runs[0].learned_from:
+    if _fixed(runs):
         return [(runs[0], other) for other in others]
     by_seed = {other.seed: other for other in others}
     return [(run, by_seed[run.seed]) for run in runs if run.seed in by_seed]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -126,24 +126,32 @@ def cell_name(world: str, agent: str, seed: int) -> str:
 def read_results(*folders: str | Path, mixed: bool = False) -> Results:
     """Read what ``folders`` hold.
 
-    A file that is no cell is left out and named in ``broken``. Of a cell that several folders have, the first counts.
+    A file that is no cell is left out and named in ``broken``; so is a ``suite.json`` that is damaged or not there,
+    and then nobody knows what else was asked for. Of a cell that several folders have, the first counts.
 
     Args:
         folders: Of ``dialog-gym bench``.
         mixed: Take results of different versions too; ``Results.mixed`` then tells how they differ.
 
     Raises:
-        ValueError: A folder is no folder of results, or versions differ.
+        ValueError: A folder has neither a ``suite.json`` nor a cell, or versions differ.
     """
     found: dict[str, Result] = {}
     broken: list[str] = []
     reasons: dict[tuple[str, str], str] = {}
     asked: list[str] = []
     for folder in map(Path, folders):
-        told = _suite(folder)
-        reasons |= {(one["agent"], one["world"]): one["reason"] for one in told.get("not_applicable", ())}
-        asked += [name for name in told.get("asked", ()) if name not in asked]
-        for path in sorted((folder / CELLS).glob("*.json")):
+        cells = sorted((folder / CELLS).glob("*.json"))
+        try:
+            told = _suite(folder)
+        except ValueError as error:
+            if not cells and not (folder / SUITE).is_file():
+                raise
+            broken.append(str(error))
+        else:
+            reasons |= told.not_applicable
+            asked += [name for name in told.asked if name not in asked]
+        for path in cells:
             try:
                 result = read_result(path)
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -211,17 +219,25 @@ def differences(versions: Iterable[Mapping[str, str | None]]) -> tuple[str, ...]
     return tuple(f"{name} {' and '.join(found)}" for name, found in values.items() if len(found) > 1)
 
 
-def _suite(folder: Path) -> dict[str, Any]:
+class _Suite(NamedTuple):
+    asked: tuple[str, ...]
+    not_applicable: dict[tuple[str, str], str]
+
+
+def _suite(folder: Path) -> _Suite:
     path = folder / SUITE
     if not path.is_file():
         raise ValueError(f"{folder} is no folder of results: it has no {SUITE}; `dialog-gym bench SUITE` makes one")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); remove it, and start `dialog-gym bench` again") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{path} should hold a JSON object, got {type(told).__name__}; remove it and start again")
-    return told
+        reasons = {(one["agent"], one["world"]): one["reason"] for one in told.get("not_applicable", ())}
+        return _Suite(tuple(told.get("asked", ())), reasons)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not tell what was asked for ({type(error).__name__}: {why:.200}); remove it, and start "
+            "`dialog-gym bench` again"
+        ) from error
 
 
 def _row(result: Mapping[str, Sequence[float]], name: str) -> Floats:

@@ -22,7 +22,7 @@ function drawBoard(place, data) {
 
 function boardParts(board) {
   if (!board) return [];
-  return [...overallPart(board), ...cellsPart(board), ...chartsPart(board)];
+  return [...overallPart(board), ...cellsPart(board), ...duelsPart(board), ...chartsPart(board)];
 }
 
 // --- what is to be known first ----------------------------------------------------------------------------
@@ -179,6 +179,52 @@ function overallPart({ overall, unscaled }) {
     : "";
   const caption = `Over all environments; a score of 0 is the unsteered language model, 1 the oracle. IQM is the interquartile mean, gap what is missing to 1.${last}${left}`;
   return [element("h2", {}, "Leaderboard"), sortable(caption, columns, overall)];
+}
+
+/** Who is better than whom: one agent is chosen, the others are told beside it. */
+function duelsPart({ agents, duels }) {
+  if (!duels.length) return [];
+  const most = Math.max(...duels.map((duel) => duel.worlds));
+  const caption =
+    "How probable it is that a run of the chosen agent scores higher than one of the other, in an environment that " +
+    "both have, drawn at random; a tie counts half. 95% intervals over runs: where ½ is outside, they are told apart.";
+  const columns = [
+    { label: "Beside", text: true, value: (row) => row.other },
+    {
+      label: "Is better",
+      hint: "Probability of improvement",
+      value: (row) => row.better[0],
+      cell: (row) => estimate(row.better),
+    },
+    {
+      label: "95% interval",
+      hint: "From 0 to 1; the line in the middle is ½",
+      value: (row) => row.better[0],
+      cell: (row) => whisker(row.better, 0, 1, [0, 0.5, 1]),
+    },
+    { label: "Environments", value: (row) => row.worlds, cell: (row) => `${row.worlds} of ${most}` },
+  ];
+  const named = agents.filter((agent) => duels.some((duel) => duel.agent === agent || duel.other === agent));
+  const place = element("div");
+  const draw = (agent) => place.replaceChildren(sortable(caption, columns, besides(agent, duels)));
+  const first = named.find((agent) => !["oracle", "lm"].includes(agent)) ?? named[0];
+  draw(first);
+  const choice = select(
+    "Agent",
+    named.map((agent) => [agent, agent]),
+    first,
+    draw,
+  );
+  return [element("h2", {}, "Who is better than whom"), element("div", { class: "bar" }, choice), place];
+}
+
+/** Return how `agent` does beside each other one. */
+function besides(agent, duels) {
+  return duels.flatMap(({ agent: one, other, better: [value, low, high], worlds }) => {
+    if (one === agent) return [{ other, better: [value, low, high], worlds }];
+    const back = (share) => (share === null ? null : 1 - share);
+    return other === agent ? [{ other: one, better: [back(value), back(high), back(low)], worlds }] : [];
+  });
 }
 
 function cellsPart({ worlds, agents, cells }) {

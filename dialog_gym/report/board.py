@@ -41,6 +41,7 @@ def board(results: Results | None, curves: Sequence[Curve]) -> dict[str, Json] |
         "cells": [],
         "unscaled": [],
         "profiles": None,
+        "duels": [],
         "curves": of_runs,
     }
     if results is not None and results.results:
@@ -59,6 +60,10 @@ def _of_results(results: Results, table: Leaderboard) -> dict[str, Json]:
         "cells": [_cell(entry) for entry in table.entries],
         "unscaled": list(table.unscaled),
         "profiles": _profiles(results, table),
+        "duels": [
+            {"agent": duel.agent, "other": duel.other, "better": list(duel.better), "worlds": len(duel.worlds)}
+            for duel in table.duels
+        ],
     }
 
 

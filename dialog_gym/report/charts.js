@@ -273,13 +273,13 @@ function hideTip() {
   byId("tip").hidden = true;
 }
 
-/** Return an estimate with its interval as a small drawing on the scale from `low` to `high`, on which 0 and 1 are lines. */
-function whisker([value, from, to], low, high) {
+/** Return an estimate with its interval as a small drawing on the scale from `low` to `high`, with lines at `at`. */
+function whisker([value, from, to], low, high, at = [0, 1]) {
   const width = 120;
   const place = (number) => (width * (Math.max(low, Math.min(number, high)) - low)) / (high - low || 1);
-  const lines = [0, 1]
-    .filter((at) => low <= at && at <= high)
-    .map((at) => drawn("path", { class: "zero", d: `M${place(at)},1V15` }));
+  const lines = at
+    .filter((line) => low <= line && line <= high)
+    .map((line) => drawn("path", { class: "zero", d: `M${place(line)},1V15` }));
   const interval = Number.isFinite(from)
     ? drawn("path", { class: "interval", d: `M${place(from)},8H${place(to)}` })
     : null;

@@ -4,6 +4,25 @@
 
 const TABS = ["results", "dialogues"];
 const THEMES = { system: "light dark", light: "light", dark: "dark" };
+const REMEMBERED = "dialog-gym report: theme";
+
+/** Return the theme that was chosen last; a browser may forbid to remember it. */
+function lastTheme() {
+  try {
+    const name = localStorage.getItem(REMEMBERED);
+    return Object.hasOwn(THEMES, name) ? name : "system";
+  } catch {
+    return "system";
+  }
+}
+
+function rememberTheme(name) {
+  try {
+    localStorage.setItem(REMEMBERED, name);
+  } catch {
+    // then it holds until the page is closed
+  }
+}
 
 /** Return the data of the page: JSON, as gzip, as base64. */
 async function readData() {
@@ -19,7 +38,7 @@ class Report {
   constructor(data) {
     this.data = data;
     this.reader = null;
-    this.theme = "system";
+    this.setTheme(lastTheme());
     for (const tab of TABS) byId(`tab-${tab}`).addEventListener("click", () => this.show(tab));
     byId("theme").addEventListener("click", () => this.nextTheme());
     byId("help-button").addEventListener("click", () => byId("help").showModal());
@@ -53,9 +72,14 @@ class Report {
 
   nextTheme() {
     const names = Object.keys(THEMES);
-    this.theme = names[(names.indexOf(this.theme) + 1) % names.length];
-    document.documentElement.style.colorScheme = THEMES[this.theme];
-    byId("theme").textContent = `Theme: ${this.theme}`;
+    this.setTheme(names[(names.indexOf(this.theme) + 1) % names.length]);
+    rememberTheme(this.theme);
+  }
+
+  setTheme(name) {
+    this.theme = name;
+    document.documentElement.style.colorScheme = THEMES[name];
+    byId("theme").textContent = `Theme: ${name}`;
   }
 
   // --- keys ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dialog_gym.benchmarks.results_folder import SUITE, Result, Results, differences, read_results, world_of
+from dialog_gym.benchmarks.results_folder import CELLS, SUITE, Result, Results, differences, read_results, world_of
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.store import MANIFEST
 from dialog_gym.rollout import PER_TURN, Episode
@@ -88,7 +88,7 @@ def read_sources(paths: Sequence[str | Path], *, mixed: bool = False, limit: int
         raise ValueError("expected at least one folder of results, run folder or data set of episodes, got none")
     places = _places(paths)
     shown, groups = Sources(), _Groups(limit)
-    if suites := [place for place in places if (place / SUITE).is_file()]:
+    if suites := [place for place in places if _kind(place) == "suite"]:
         shown.results = read_results(*suites, mixed=True)
         shown.broken += shown.results.broken
     for place in places:
@@ -157,7 +157,7 @@ def _inside(path: Path) -> list[Path]:
 
 
 def _kind(folder: Path) -> str:
-    if (folder / SUITE).is_file():
+    if (folder / SUITE).is_file() or any((folder / CELLS).glob("*--*--*.json")):
         return "suite"
     if (folder / MANIFEST).is_file():
         return "episodes"
@@ -171,7 +171,7 @@ def _read(place: Path, shown: Sources, groups: _Groups) -> None:
         if place.is_file():
             groups.add(_lines(place, "", place.stem, "", shown.broken))
         elif (kind := _kind(place)) == "episodes":
-            groups.add([_of_recorded(row) for row in _rows(place)])
+            groups.add(_of_recorded(row) for row in _rows(place, shown.broken))
         elif kind == "run":
             _read_run(place, shown, groups)
     except _UNREADABLE as error:
@@ -201,21 +201,24 @@ def _read_recorded(result: Result, shown: Sources, groups: _Groups) -> None:
     """Read the dialogues of a cell."""
     if result.episodes is None:
         return
+    run = str(result.seed) if result.learned_from else ""
+    rows = _rows(result.episodes, shown.broken)
+    groups.add(Told(result.world, result.agent, run, row, row.score) for row in rows)
+
+
+def _rows(folder: Path, broken: list[str]) -> Iterator[Recorded]:
+    """Yield the episodes of a data set as far as it can be read; what is damaged is named. Vectors are not read."""
+    number = 0
     try:
-        rows = [
-            Told(result.world, result.agent, str(result.seed) if result.learned_from else "", row, row.score)
-            for row in _rows(result.episodes)
-        ]
+        for number, row in enumerate(Episodes.load(folder).select(*_READ), 1):
+            try:
+                episode = _checked(Episodes.decode({**row, "actions": None, "states": None}))
+            except _UNREADABLE as error:
+                broken.append(_named(f"{folder}, episode {number}", error))
+            else:
+                yield episode
     except _UNREADABLE as error:
-        shown.broken.append(_named(result.episodes, error))
-    else:
-        groups.add(rows)
-
-
-def _rows(folder: Path) -> Iterator[Recorded]:
-    """Yield the episodes of a data set; vectors are not read."""
-    for row in Episodes.load(folder).select(*_READ):
-        yield _checked(Episodes.decode({**row, "actions": None, "states": None}))
+        broken.append(_named(folder, error) + (f"; the {number} episodes before that are read" if number else ""))
 
 
 def _of_recorded(row: Recorded) -> Told:

@@ -117,7 +117,15 @@ def test_agents_are_compared_over_worlds_that_both_have(results):
     assert both.worlds == ("Bargain",)
     assert both.better.value == pytest.approx((1.5 + 3 + 3) / 9)
     assert duels["td3", "lm"].worlds == ("Bargain", "Chat")
-    assert duels["td3", "lm"].better == (1.0, None, None), "lm has one run"
+    assert duels["td3", "lm"].better == (1.0, 1.0, 1.0), "lm has one run and learns nothing: another would be the same"
+    assert duels["oracle", "lm"].better == (1.0, None, None), "neither has another run"
+    learned = made(runs("Bargain", "lm", 1.0), runs("Bargain", "oracle", 3.0), *(
+        runs("Bargain", name, *scores, learned_from="log") for name, scores in (("td3", (1.5, 2.0)), ("tf", (1.75,)))
+    ))  # fmt: skip
+    (duel,) = (duel for duel in leaderboard(learned).duels if {duel.agent, duel.other} == {"td3", "tf"})
+    assert duel.better == (0.5, None, None), "another run of tf would be another"
+    (duel,) = (duel for duel in leaderboard(learned).duels if {duel.agent, duel.other} == {"td3", "lm"})
+    assert duel.better.low == 1.0
 
 
 def test_what_is_not_there_is_told_and_never_zero(results):

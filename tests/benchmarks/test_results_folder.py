@@ -124,12 +124,36 @@ def test_of_several_folders_the_first_counts(tmp_path: Path) -> None:
     assert results.missing == ()
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]"])
-def test_other_folders_are_refused(folder: Path, text: str | None) -> None:
+def test_other_folders_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no suite\.json; `dialog-gym bench SUITE` makes one"):
+        read_results(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "has no suite.json"),
+        ("{", "JSONDecodeError"),
+        ("[]", "AttributeError"),
+        ('{"not_applicable": [{"agent": "td3"}]}', "KeyError: 'world'"),
+        ('{"asked": 5}', "TypeError"),
+    ],
+)
+def test_cells_are_read_where_nobody_knows_what_was_asked_for(folder: Path, text: str | None, why: str) -> None:
+    write_folder(folder, cell("lm"))
+    (folder / "suite.json").unlink()
     if text is not None:
         (folder / "suite.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"suite\.json"):
-        read_results(folder)
+    results = read_results(folder)
+    assert [one.agent for one in results.results] == ["lm"]
+    (broken,) = results.broken
+    assert "suite.json" in broken
+    assert why in broken
+    assert results.missing == ()
+    for path in (folder / "cells").iterdir():
+        path.unlink()
+    if text is not None:
+        assert read_results(folder).broken == (broken,)
 
 
 def test_world_is_that_of_words_and_vectors() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialog_gym.cli import main
+from dialog_gym.data import Episodes
 from dialog_gym.report import page
 from dialog_gym.report.board import board
 from dialog_gym.report.payload import clean, payload, per_turn
@@ -81,6 +82,33 @@ def test_what_is_broken_is_named_and_left_out(bench, tmp_path):
     ):
         assert place in told
     assert len(found.dialogues) == 10
+
+
+@pytest.mark.parametrize("text", [None, "{"])
+def test_cells_without_a_readable_suite_are_shown_and_that_is_told(bench, tmp_path, text):
+    (bench / "suite.json").unlink() if text is None else (bench / "suite.json").write_text(text)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "suite.json").write_text("{")
+    found = read_sources([bench, tmp_path / "empty"])
+    assert found.results is not None
+    assert len(found.results.results) == 19
+    assert len(found.dialogues) == 8
+    assert len(found.broken) == 2
+    assert all("suite.json" in told for told in found.broken)
+
+
+def test_of_a_damaged_data_set_what_stands_before_the_damage_is_read(tmp_path):
+    rows = [episode("a", seed, 0.5) for seed in range(6)]
+    with Episodes.writing(tmp_path / "data", shard_rows=2) as writer:
+        writer.extend(rows)
+    shard = tmp_path / "data" / "shard-000001.parquet"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:4] + bytes(400) + content[404:])
+    found = read_sources([tmp_path / "data"])
+    assert [told.episode.seed for told in found.dialogues] == [0, 1]
+    (broken,) = found.broken
+    assert "shard-000001.parquet cannot be read" in broken
+    assert broken.endswith("; the 2 episodes before that are read")
 
 
 def test_different_versions_are_refused_unless_asked_for(bench, tmp_path):
@@ -167,6 +195,8 @@ def test_the_board_has_the_scores_of_the_leaderboard(bench):
     assert cells["ppo", "Chat"]["missing"] == 1
     assert {curve["world"] for curve in told["curves"]} == {"All environments", "Bargain", "Chat"}
     assert told["profiles"]["agents"][0]["value"][0] == 1.0
+    duels = {(duel["agent"], duel["other"]): duel for duel in told["duels"]}
+    assert duels["oracle", "td3"] == {"agent": "oracle", "other": "td3", "better": [1.0, 1.0, 1.0], "worlds": 2}
 
 
 def test_runs_alone_have_curves_and_no_table(tmp_path):

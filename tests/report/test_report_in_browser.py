@@ -184,7 +184,8 @@ def sources_of(rows):
 
 def test_results_open_without_network_and_without_errors(browser, pages):
     browser.open(pages.bench)
-    assert browser.all("#results h2") == ["Leaderboard", "By environment", "Charts", "Dialogues shown"]
+    parts = ["Leaderboard", "By environment", "Who is better than whom", "Charts", "Dialogues shown"]
+    assert browser.all("#results h2") == parts
     assert browser.all("details.note > summary") == [
         "Broken and left out: 1 item.",
         "1 result of the suite is not there yet.",
@@ -234,6 +235,45 @@ def test_tables_are_sorted_by_any_column_and_what_is_missing_comes_last(browser,
     assert "rankings" in browser.one("abbr.none").get_attribute("title")
     browser.choose("Show", "Cost")
     assert "over budget" not in "".join(browser.all(".sortable"))
+
+
+def test_two_agents_are_told_from_either_side(browser, pages):
+    browser.open(pages.bench)
+    table = "[...document.querySelectorAll('.sortable')][2]"
+    rows = f"return [...{table}.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    assert browser.js("return document.querySelectorAll('.bar select')[1].value") == "td3", "the best that learns"
+    above = {other: told for other, *told in browser.js(rows)}
+    assert above["ppo"] == ["1.000\n1.000 to 1.000", "", "2 of 2"]
+    assert above["oracle"][0] == "0.000\n0.000 to 0.000"
+    browser.choose("Agent", "ppo")
+    below = {other: told for other, *told in browser.js(rows)}
+    assert below["td3"] == ["0.000\n0.000 to 0.000", "", "2 of 2"]
+    assert below["dpo"] == ["0.000\n0.000 to 0.000", "", "1 of 2"], "dpo cannot act in Chat"
+    assert below["lm"][0].startswith("1.000")
+    assert "ppo" not in below
+
+
+def test_the_theme_is_remembered_where_the_browser_allows_it(browser, pages):
+    scheme = "return [document.documentElement.style.colorScheme, document.getElementById('theme').innerText]"
+    try:
+        browser.open(pages.bench)
+        browser.keys("t", "t")
+        browser.open(pages.bench)
+        assert browser.js(scheme) == ["dark", "Theme: dark"]
+        browser.js("localStorage.setItem('dialog-gym report: theme', 'toString')")
+        browser.open(pages.bench)
+        assert browser.js(scheme) == ["light dark", "Theme: system"], "no theme of ours"
+    finally:
+        browser.js("localStorage.clear()")
+    forbid = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('forbidden'); } });"
+    told = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": forbid})
+    try:
+        browser.open(pages.bench)
+        browser.keys("t")
+        assert browser.js(scheme) == ["light", "Theme: light"]
+        browser.check(pages.bench)
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", told)
 
 
 def test_charts_tell_their_values(browser, pages):
@@ -331,6 +371,7 @@ def test_keys(browser, pages):
     assert not browser.one("#help").is_displayed()
     browser.keys("t", "t", "1")
     assert browser.js("return [document.documentElement.style.colorScheme, location.hash]") == ["dark", "#results"]
+    browser.js("localStorage.clear()")
     browser.check(pages.many)
 
 
