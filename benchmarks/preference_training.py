@@ -45,6 +45,7 @@ from dialog_gym.data.rankings import Ranking
 from dialog_gym.lm.tiny_corpus import chat_text, train_tokenizer
 from dialog_gym.lm.tiny_training import new_llama
 from dialog_gym.rewards.reward_model import quiet
+from dialog_gym.rollout import wilson
 
 AIM = 0.95  # of TRL's pairs per second
 SHARED = (
@@ -171,7 +172,7 @@ def accuracy(args: dpo.Args) -> dict[str, Any]:
         "pairs": len(training.train_rows),
         "held_out": count,
         "accuracy": share,
-        "interval": 1.96 * (share * (1 - share) / count) ** 0.5,
+        "interval": wilson(round(share * count), count),
         "on_training_pairs": last["train/rewards/accuracies"],
         "loss": last["eval/loss"],
         "longer_is_chosen": statistics.fmean(len(row.chosen) > len(row.rejected) for row in training.held_rows),
@@ -288,7 +289,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     )
     for name in ("judge", "share"):
         table.add_column(name)
-    table.add_row("DPO", f"{found['accuracy']:.3f} +- {found['interval']:.3f}")
+    low, high = found["interval"]
+    table.add_row("DPO", f"{found['accuracy']:.3f} [{low:.3f}, {high:.3f}]")
     table.add_row("likelier under the model before", f"{found['likelier_is_chosen']:.3f}")
     table.add_row("longer", f"{found['longer_is_chosen']:.3f}")
     console.print(table)
