@@ -281,7 +281,9 @@ def hardware() -> dict[str, Any]:
 # --- running ------------------------------------------------------------------------------------
 
 
-def run_cells(cells: Sequence[Cell], place: Place, *, since: float, command: str) -> list[str]:
+def run_cells(
+    cells: Sequence[Cell], place: Place, *, since: float, command: str, running: dict[str, str | None] | None = None
+) -> list[str]:
     """Compute what is missing of ``cells``; return the names of those that failed.
 
     Args:
@@ -289,10 +291,9 @@ def run_cells(cells: Sequence[Cell], place: Place, *, since: float, command: str
         place: Suite and folder.
         since: Seconds since 1970; cells of which a process has failed after that are not tried again.
         command: What makes them again, told in their files.
+        running: What this process runs, of ``imported``; by default found now.
     """
-    running = versions()
-    for name in dict.fromkeys(cell.row.made for cell in cells if cell.row.kind == "agent"):
-        _ = agent_spec(name).args  # imported now, so that all cells run the code whose commit they tell
+    running = running or imported(cells)
     left = list(cells)
     while left:
         held = [cell for cell in left if not _done(cell, place, since) and not _tried(cell, place, running, command)]
@@ -300,6 +301,14 @@ def run_cells(cells: Sequence[Cell], place: Place, *, since: float, command: str
             time.sleep(WAIT)
         left = held
     return [cell.name for cell in cells if _failure(cell, place).exists()]
+
+
+def imported(cells: Iterable[Cell]) -> dict[str, str | None]:
+    """Import what ``cells`` need, so that all of them run the code whose commit they tell; return the versions."""
+    running = versions()
+    for name in dict.fromkeys(cell.row.made for cell in cells if cell.row.kind == "agent"):
+        _ = agent_spec(name).args
+    return running
 
 
 def _tried(cell: Cell, place: Place, running: dict[str, str | None], command: str) -> bool:

@@ -16,6 +16,7 @@ import tyro
 
 if TYPE_CHECKING:
     from dialog_gym.benchmarks.suites import Suite
+    from dialog_gym.distributed import Cluster
 
 PROG = "dialog-gym bench"
 SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]
@@ -86,7 +87,7 @@ def bench(
         )
         if jobs > 1:
             _share(jobs, work)
-        failed = work.run()  # with several processes: what one left that died
+        failed = work.run(cluster)  # with several processes: what one left that died
     results = read_results(folder, mixed=mixed)
     told = json_module.dumps(runner.table_json(results), indent=2) if json else runner.table(results, wanted)
     sys.stdout.write(told + "\n")
@@ -96,7 +97,7 @@ def bench(
 
 
 class Work(NamedTuple):
-    """What one process does: all cells that no other has taken.
+    """What one process does, or a cluster: all cells that no other has taken.
 
     Attributes:
         suite: What is computed.
@@ -118,16 +119,20 @@ class Work(NamedTuple):
     began: float
     progress: bool
 
-    def run(self) -> list[str]:
-        """Compute; return the names of the cells that failed."""
+    def run(self, cluster: Cluster | None = None) -> list[str]:
+        """Compute, in this process or on ``cluster``; return the names of the cells that failed."""
         from dialog_gym.agents.loop import torch_threads
         from dialog_gym.benchmarks import bench as runner
         from dialog_gym.benchmarks.bench_policies import Place
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         cells = runner.plan(self.suite, self.agents, self.envs, self.seeds).cells
+        place = Place(self.suite, self.folder, progress=self.progress)
+        if cluster is not None:
+            from dialog_gym.benchmarks.bench_ray import run_on_cluster
+
+            return run_on_cluster(cells, place, cluster, since=self.began, command=self.command)
         with torch_threads(1):
-            place = Place(self.suite, self.folder, progress=self.progress)
             return runner.run_cells(cells, place, since=self.began, command=self.command)
 
 

@@ -41,9 +41,12 @@ class Done(NamedTuple, Generic[T]):
 
 
 class _Worker:
-    """What runs in a process of the cluster."""
+    """What runs in a process of the cluster.
 
-    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+    What it is to make comes pickled, so that it starts soon: what that imports (torch) is loaded at the first item.
+    """
+
+    def __init__(self, make: bytes) -> None:
         self.make = make
         self.work: Callable[[Any], Any] | None = None
 
@@ -53,7 +56,9 @@ class _Worker:
     def run(self, item: Any) -> tuple[str, Any]:
         """Return who worked, and the result."""
         if self.work is None:
-            self.work = self.make()
+            from ray import cloudpickle
+
+            self.work = cloudpickle.loads(self.make)()
         return _this_process(), self.work(item)
 
 
@@ -172,7 +177,8 @@ class Pool(Generic[T]):
         actor = ray.remote(num_cpus=1, num_gpus=self.cluster.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)(
             _Worker
         )
-        self._workers = [actor.remote(self.make) for _ in range(self.size)]
+        make = ray.cloudpickle.dumps(self.make)
+        self._workers = [actor.remote(make) for _ in range(self.size)]
         try:
             found = ray.get([worker.versions.remote() for worker in self._workers], timeout=START_SECONDS)
         except ray.exceptions.GetTimeoutError as error:
