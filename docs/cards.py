@@ -90,7 +90,7 @@ def agent_page(name: str) -> str:
     by_vectors = "Prefix-v0" in str(fields_by_name(spec.args)["env"].default)
     acts = "vectors, in every `NamePrefix-v0`" if by_vectors else "text, in every `Name-v0`"
     command = f"`dialog-gym train {name} --help`, or `python -m {spec.entry_point.partition(':')[0]} --help`"
-    glance = f"{_sentence(spec.summary)}\n\n| | |\n|---|---|\n| acts by | {acts} |\n| command | {command} |"
+    glance = f"{_sentence(spec.summary)}\n\n| what | here |\n|---|---|\n| acts by | {acts} |\n| command | {command} |"
     return _joined([f"# {name}", glance, "## Card", markdown(card_of(spec.cls.__module__)), *_all_settings(spec)])
 
 
@@ -148,7 +148,7 @@ def _glance(name: str) -> str:
         "signals": ", ".join(f"`{signal}`" for signal in task.signals) or "none",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"{_sentence(_summary(name))}\n\n| | |\n|---|---|\n{table}"
+    return f"{_sentence(_summary(name))}\n\n| what | here |\n|---|---|\n{table}"
 
 
 def _summary(name: str) -> str:
