@@ -356,10 +356,9 @@ def table(results: Results, suite: Suite) -> str:
         shown = [_shown(results, name, world) for world in worlds]
         if any(shown):
             lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    notes = [f"- {agent} in {world}: {why}" for (agent, world), why in results.not_applicable.items()]
-    lines += ["", "n/a, not applicable:", *_by_reason(results)] if notes else []
+    lines += ["", "n/a, not applicable:", *_by_reason(results)] if results.not_applicable else []
     for what, found in (
-        ("of mixed versions", results.mixed),
+        ("mixed", results.mixed),
         ("missing", results.missing),
         ("broken", results.broken),
     ):

@@ -44,7 +44,8 @@ class Made:
 
     Attributes:
         evaluation: On the held-out dialogues.
-        tokens: That language models read and wrote in training; None: nothing was trained, or not in one go.
+        tokens: That language models read and wrote in training; None: nothing was trained, not in one go, or other
+            cells share what was.
         run: Folder of the run, whose metrics have the curve.
     """
 
@@ -146,16 +147,16 @@ class Place:
         if row.kind == "baseline":
             return Made(self._baseline(row, trial, seed))
         run = self.out / "runs" / name
+        if row.kind == "sacpo":
+            return Made(trial.score(self._staged(row, seed), row.name))
+        if row.kind == "stable_alignment":
+            agent = stable_alignment.trained(row.made, seed, self._aligned(row, seed))
+            return Made(trial.score(agent, row.name))
         whole = bool(row.learns) and not run.exists()
+        args = self._geli(row, seed, name) if row.kind == "geli" else self._args(row, world, seed, name)
         with counting_tokens() as tokens:
-            if row.kind == "sacpo":
-                agent: Any = self._staged(row, seed)
-            elif row.kind == "stable_alignment":
-                agent = stable_alignment.trained(row.made, seed, self._aligned(row, seed))
-            else:
-                args = self._geli(row, seed, name) if row.kind == "geli" else self._args(row, world, seed, name)
-                agent = agent_spec("ppo" if row.kind == "geli" else row.made).train(args)
-        return Made(trial.score(agent, row.name), tokens[0] if whole else None, run)
+            trained = agent_spec("ppo" if row.kind == "geli" else row.made).train(args)
+        return Made(trial.score(trained, row.name), tokens[0] if whole else None, run)
 
     def _baseline(self, row: Row, trial: Trial, seed: int) -> Evaluation:
         if row.made != "constant":

@@ -118,7 +118,11 @@ class Total:
 
 @dataclass(frozen=True)
 class Duel:
-    """How probable it is that a run of ``agent`` is better than one of ``other``, over the worlds that both have."""
+    """How probable it is that a run of ``agent`` is better than one of ``other``, over the worlds that both have.
+
+    There is no interval where one has a single run, nor where all resamples say the same: every run of one is better
+    than every run of the other, and then the bootstrap does not know how far to trust that.
+    """
 
     agent: str
     other: str
@@ -383,7 +387,8 @@ def _duels(
                 rng=generator(seed, "duel", agent, other),
                 resamples=resamples,
             )
-            yield Duel(agent, other, tuple(common), better)
+            known = better if better.low != better.high else Estimate(better.value)
+            yield Duel(agent, other, tuple(common), known)
 
 
 def _beside(scores: Floats, runs: Sequence[Result]) -> Floats:

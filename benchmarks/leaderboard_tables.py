@@ -87,11 +87,20 @@ def _totals(board: Leaderboard) -> str:
             f"{len(total.worlds)} of {total.of}",
             f"{total.runs}",
             *(_with_ends(number, 2) for number in (total.iqm, total.mean, total.gap)),
-            f"{total.cpu_seconds / 60:.1f}",
+            _minutes(total.cpu_seconds),
         )
         for total in board.totals
     ]
     return _table(head, rows, left=1) if rows else ""
+
+
+def _minutes(seconds: float) -> str:
+    """Return minutes, short ones with more decimals.
+
+    >>> _minutes(1.2), _minutes(90), _minutes(6000)
+    ('0.02', '1.5', '100.0')
+    """
+    return f"{seconds / 60:.{1 if seconds >= 60 else 2}f}"
 
 
 def _grid(board: Leaderboard) -> str:
@@ -124,6 +133,10 @@ def _notes(board: Leaderboard) -> str:
         lines.append(f"{OVER} costs more than the world allows.")
     if any(len(total.worlds) == 1 for total in board.totals):
         lines.append("Over one world the bootstrap is too narrow; see the interval in that world.")
+    if any(total.runs == 2 for total in board.totals):
+        lines.append(
+            "Of two runs the bootstrap draws one at a time: take three or more to trust an interval over worlds."
+        )
     if board.unscaled:
         lines.append(
             f"In no score, as `lm` or `oracle` is not there or they earn the same: {', '.join(board.unscaled)}."
@@ -135,7 +148,7 @@ def _notes(board: Leaderboard) -> str:
     if board.broken:
         lines.append(f"Files left out ({len(board.broken)}): {_cell('; '.join(board.broken))}.")
     if board.mixed:
-        lines.append(f"**Mixed versions**: {_cell('; '.join(board.mixed))}.")
+        lines.append(f"**Mixed versions or settings**: {_cell('; '.join(board.mixed))}.")
     return "\n".join(f"- {line}" for line in lines)
 
 

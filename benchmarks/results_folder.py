@@ -53,6 +53,7 @@ class Result:
         wall_seconds: The same.
         versions: Python, commit and packages by name; None is a commit that nobody knows.
         episodes: Folder of recorded Episodes (``dialog_gym.data``) of the first held-out dialogues; None: not there.
+        settings: All that the cell depends on but its seed, as JSON.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Result:
     wall_seconds: float
     versions: Mapping[str, str | None]
     episodes: Path | None
+    settings: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,8 @@ class Results:
         not_applicable: Why an agent cannot act in or learn from a world, by ``(agent, world)``.
         broken: Files left out, each with its reason.
         missing: Names of cells that were asked for and are not there.
-        mixed: How versions differ, one line per package; empty where they are the same.
+        mixed: How versions differ, one line per package, and which runs of an agent have different settings; empty
+            where nothing does.
     """
 
     results: tuple[Result, ...]
@@ -131,10 +134,11 @@ def read_results(*folders: str | Path, mixed: bool = False) -> Results:
 
     Args:
         folders: Of ``dialog-gym bench``.
-        mixed: Take results of different versions too; ``Results.mixed`` then tells how they differ.
+        mixed: Take results of different versions or settings too; ``Results.mixed`` then tells how they differ.
 
     Raises:
-        ValueError: A folder has neither a ``suite.json`` nor a cell, or versions differ.
+        ValueError: A folder has neither a ``suite.json`` nor a cell; or versions differ, or settings of an agent's
+            runs in a world.
     """
     found: dict[str, Result] = {}
     broken: list[str] = []
@@ -159,10 +163,10 @@ def read_results(*folders: str | Path, mixed: bool = False) -> Results:
             else:
                 found.setdefault(cell_name(result.world, result.agent, result.seed), result)
     results = tuple(sorted(found.values(), key=lambda one: (one.world, one.agent, one.seed)))
-    if (differ := differences(one.versions for one in results)) and not mixed:
+    if (differ := (*differences(one.versions for one in results), *other_settings(results))) and not mixed:
         raise ValueError(
-            f"results of different versions do not belong into one table: {'; '.join(differ)}. Run the older ones "
-            "again in a folder of their own, or ask for mixed results, which are then marked"
+            f"results of different versions or settings do not belong into one table: {'; '.join(differ)}. Run the "
+            "older ones again in a folder of their own, or ask for mixed results, which are then marked"
         )
     missing = tuple(name for name in asked if name not in found)
     return Results(results, reasons, tuple(broken), missing, differ)
@@ -204,6 +208,7 @@ def read_result(path: Path) -> Result:
         wall_seconds=float(data["wall_seconds"]),
         versions=dict(data["versions"]),
         episodes=episodes if episodes is not None and episodes.is_dir() else None,
+        settings=json.dumps({**data["config"], "cell": {**cell, "seed": None}}, sort_keys=True),
     )
 
 
@@ -217,6 +222,14 @@ def differences(versions: Iterable[Mapping[str, str | None]]) -> tuple[str, ...]
     names = sorted({name for one in every for name in one})
     values = {name: sorted({one.get(name) or "unknown" for one in every}) for name in names}
     return tuple(f"{name} {' and '.join(found)}" for name, found in values.items() if len(found) > 1)
+
+
+def other_settings(results: Iterable[Result]) -> tuple[str, ...]:
+    """Return which agents have runs of different settings in a world, as those of two suites, a line for each."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for one in results:
+        found.setdefault((one.agent, one.world), set()).add(one.settings)
+    return tuple(f"settings of {agent} in {world}" for (agent, world), told in found.items() if len(told) > 1)
 
 
 class _Suite(NamedTuple):

@@ -7,7 +7,7 @@
 const MEASURES = {
   score: ["Score", "0 is the unsteered language model, 1 the oracle; with 95% intervals over runs."],
   return: ["Return", "Mean return of a dialogue, with 95% intervals over runs."],
-  behind: ["Behind the best", "What is earned less than by the best agent on the same seeds, with 95% intervals."],
+  behind: ["Behind the best", "Return less that of the best agent (lm and oracle left out) on the same seeds, with 95% intervals for new runs on new dialogues; of a single run for new dialogues alone."],
   success: ["Goal reached", "Share of dialogues, with 95% intervals over runs."],
   cost: ["Cost", "Mean cost of a dialogue, with 95% intervals over runs."],
   cpu: ["CPU time", "Of a run, training and evaluation."],
@@ -33,7 +33,7 @@ function notes({ broken, mixed, missing, left_out: leftOut }) {
     parts.push(
       note(
         "warning",
-        "Results of different versions stand beside each other here; numbers may differ for that alone.",
+        "Results of different versions or settings stand beside each other here; numbers may differ for that alone.",
         mixed,
       ),
     );
@@ -187,7 +187,8 @@ function duelsPart({ agents, duels }) {
   const most = Math.max(...duels.map((duel) => duel.worlds));
   const caption =
     "How probable it is that a run of the chosen agent scores higher than one of the other, in an environment that " +
-    "both have, drawn at random; a tie counts half. 95% intervals over runs: where ½ is outside, they are told apart.";
+    "both have, drawn at random; a tie counts half. 95% intervals over runs: where ½ is outside, they are told apart. " +
+    "There is none where there are too few runs, or where in each environment the runs of one are all above the other's.";
   const columns = [
     { label: "Beside", text: true, value: (row) => row.other },
     {
@@ -286,6 +287,8 @@ function summaryPart(rows) {
     { label: "Turns", value: (row) => row.turns[0], cell: (row) => estimate(row.turns) },
     { label: "Dialogues", value: (row) => row.dialogues, cell: (row) => row.dialogues.toLocaleString(LANGUAGE) },
   ];
-  const caption = "The dialogues of this report, with 95% intervals over dialogues.";
+  const caption =
+    "The dialogues of this report, those of all runs of an agent together. The 95% intervals are about these runs " +
+    "alone, and take dialogues as independent; those above are over runs.";
   return [element("h2", {}, "Dialogues shown"), sortable(caption, columns, rows, 2)];
 }

@@ -108,7 +108,7 @@ def _estimate(found: Estimate | None) -> list[float | None] | None:
 
 
 def _behind(found: Difference | None) -> list[float | None] | None:
-    """Return a paired difference with the widest interval that is known: over runs and episodes, else over either."""
+    """Return a paired difference with the interval that says most: over runs and episodes, else over either."""
     if found is None:
         return None
     low, high = found.over_both or found.over_runs or found.over_episodes or (None, None)

@@ -58,6 +58,7 @@ class Chart {
   /** Show those series alone whose name `visible` accepts. */
   filter(visible) {
     this.visible = visible;
+    this.node.hidden = !this.spec.series.some((one) => visible(one.name));
     this.draw();
   }
 

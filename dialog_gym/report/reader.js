@@ -350,7 +350,7 @@ class Reader {
     const places = [...this.pane.querySelectorAll("mark")];
     if (!places.length) return;
     const at = places.findIndex((place) => place.classList.contains("current"));
-    const next = places[(at + by + places.length) % places.length] ?? places[0];
+    const next = places[at < 0 ? (by > 0 ? 0 : places.length - 1) : (at + by + places.length) % places.length];
     places[at]?.classList.remove("current");
     next.classList.add("current");
     next.scrollIntoView({ block: "center" });

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dialog_gym.benchmarks.results_folder import CELLS, SUITE, Result, Results, differences, read_results, world_of
+from dialog_gym.benchmarks.results_folder import (
+    CELLS,
+    SUITE,
+    Result,
+    Results,
+    differences,
+    other_settings,
+    read_results,
+    world_of,
+)
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.store import MANIFEST
 from dialog_gym.rollout import PER_TURN, Episode
@@ -57,7 +66,8 @@ class Sources:
         dialogues: Those that are shown, by the order of paths, environments, agents and seeds.
         curves: Of training runs (those of suites are in ``results``).
         broken: What was left out, each with its reason.
-        mixed: How versions differ, one line per package; empty where they are the same.
+        mixed: How versions differ, one line per package, and which runs of an agent have different settings; empty
+            where nothing does.
         found: How many dialogues there are, shown or not.
     """
 
@@ -95,11 +105,12 @@ def read_sources(paths: Sequence[str | Path], *, mixed: bool = False, limit: int
         _read(place, shown, groups)
     for result in shown.results.results if shown.results else ():
         _read_recorded(result, shown, groups)
-    shown.mixed = differences(_versions(places, shown.results))
+    suites_mixed = other_settings(shown.results.results) if shown.results else ()
+    shown.mixed = (*differences(_versions(places, shown.results)), *suites_mixed)
     if shown.mixed and not mixed:
         raise ValueError(
-            f"results of different versions do not belong into one report: {'; '.join(shown.mixed)}. Make a report "
-            "of each, or add --mixed, and the page says so"
+            f"results of different versions or settings do not belong into one report: {'; '.join(shown.mixed)}. "
+            "Make a report of each, or add --mixed, and the page says so"
         )
     shown.dialogues, shown.found = groups.chosen(), groups.found
     if not (shown.dialogues or shown.curves or (shown.results and shown.results.results)):

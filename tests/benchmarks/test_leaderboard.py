@@ -117,15 +117,24 @@ def test_agents_are_compared_over_worlds_that_both_have(results):
     assert both.worlds == ("Bargain",)
     assert both.better.value == pytest.approx((1.5 + 3 + 3) / 9)
     assert duels["td3", "lm"].worlds == ("Bargain", "Chat")
-    assert duels["td3", "lm"].better == (1.0, 1.0, 1.0), "lm has one run and learns nothing: another would be the same"
+    assert both.better.low is not None
+    assert duels["td3", "lm"].better == (1.0, None, None), "all resamples say so"
     assert duels["oracle", "lm"].better == (1.0, None, None), "neither has another run"
-    learned = made(runs("Bargain", "lm", 1.0), runs("Bargain", "oracle", 3.0), *(
-        runs("Bargain", name, *scores, learned_from="log") for name, scores in (("td3", (1.5, 2.0)), ("tf", (1.75,)))
-    ))  # fmt: skip
-    (duel,) = (duel for duel in leaderboard(learned).duels if {duel.agent, duel.other} == {"td3", "tf"})
-    assert duel.better == (0.5, None, None), "another run of tf would be another"
-    (duel,) = (duel for duel in leaderboard(learned).duels if {duel.agent, duel.other} == {"td3", "lm"})
-    assert duel.better.low == 1.0
+
+
+def test_a_baseline_that_is_always_the_same_stands_beside_every_run():
+    board = leaderboard(
+        made(
+            runs("Bargain", "lm", 1.0),
+            runs("Bargain", "oracle", 3.0),
+            runs("Bargain", "fixed", 1.75, learned_from=""),
+            runs("Bargain", "td3", 1.5, 2.0, learned_from="log"),
+            runs("Bargain", "tf", 1.75, learned_from="log"),
+        )
+    )
+    duels = {frozenset((duel.agent, duel.other)): duel.better for duel in board.duels}
+    assert duels[frozenset(("td3", "fixed"))] == (0.5, 0.0, 1.0), "one run of td3 is better, one is not"
+    assert duels[frozenset(("td3", "tf"))] == (0.5, None, None), "another run of tf would be another"
 
 
 def test_what_is_not_there_is_told_and_never_zero(results):
@@ -409,4 +418,4 @@ class TestCommand:
             main(["leaderboard", str(folder)])
         assert "commit abc and def" in capsys.readouterr().err
         main(["leaderboard", str(folder), "--mixed"])
-        assert "**Mixed versions**: commit abc and def." in capsys.readouterr().out
+        assert "**Mixed versions or settings**: commit abc and def." in capsys.readouterr().out

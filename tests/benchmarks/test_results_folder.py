@@ -114,6 +114,17 @@ def test_mixed_versions_are_refused_unless_asked_for(folder: Path) -> None:
     assert results.mixed == ("commit abc and def", "torch 2.13.0 and unknown")
 
 
+def test_runs_of_other_settings_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    for name, seed, steps in (("core", 1, 100), ("papers", 2, 300), ("again", 3, 100)):
+        (tmp_path / name).mkdir()
+        told = cell("td3", seed=seed)
+        write_folder(tmp_path / name, {**told, "config": {**told["config"], "args": {"steps": steps}}})
+    assert len(read_results(tmp_path / "core", tmp_path / "again").results) == 2
+    with pytest.raises(ValueError, match="settings of td3 in Bargain"):
+        read_results(tmp_path / "core", tmp_path / "papers")
+    assert read_results(tmp_path / "core", tmp_path / "papers", mixed=True).mixed == ("settings of td3 in Bargain",)
+
+
 def test_of_several_folders_the_first_counts(tmp_path: Path) -> None:
     for name, value in (("a", 1.0), ("b", 2.0)):
         (tmp_path / name).mkdir()

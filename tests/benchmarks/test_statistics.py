@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dialog_gym.benchmarks.paired import paired_difference, smallest_difference
+from dialog_gym.benchmarks.paired import crossed_interval, paired_difference, smallest_difference
 from dialog_gym.benchmarks.statistics import (
     average_profile,
     band,
@@ -263,6 +263,9 @@ class TestPaired:
         assert found.over_runs == (2, 2), "all runs gain 2 in the mean"
         assert found.told_apart is True
         assert found.over_episodes == (1, 3), "the first episode gains 1, the second 3"
+        # variance of runs 0; of episodes 2 / 2; what is left (0 0, 1 -1, -1 1) has 4 / 2, of which a sixth is in both
+        half = 4.30265 * math.sqrt(0 + 1 - 2 / 6)
+        assert found.over_both == pytest.approx((2 - half, 2 + half), abs=1e-4)
 
     def test_over_runs_is_the_paired_t_of_scipy(self):
         one, other = rng(1).normal(size=(5, 40)), rng(2).normal(size=(5, 40))
@@ -290,6 +293,25 @@ class TestPaired:
         assert found.over_episodes == pytest.approx((1.5, 1.5))
         low, high = ends(found.over_both)
         assert high - low > 1.5
+
+    @pytest.mark.parametrize(("runs", "between", "hard"), [(2, 1.0, 0.0), (3, 0.3, 1.0), (5, 0.3, 0.0)])
+    def test_new_runs_on_new_episodes_hold_the_truth(self, runs, between, hard):
+        draws = rng(3)
+        held = 0
+        for _ in range(400):
+            gains = draws.normal(size=(runs, 30)) + hard * draws.normal(size=30)
+            gains += between * draws.normal(size=(runs, 1))
+            low, high = crossed_interval(gains)
+            alone = paired_difference(gains, rng=draws, resamples=1).over_runs
+            assert alone is not None
+            assert low - 1e-9 <= alone[0] <= alone[1] <= high + 1e-9
+            held += low <= 0 <= high
+        assert held >= 0.92 * 400, "95% less three standard errors"
+
+    def test_one_run_or_one_episode_has_no_such_interval(self):
+        assert paired_difference([[0.5], [0.7]], rng=rng()).over_both is None
+        with pytest.raises(ValueError, match="two runs and two episodes"):
+            crossed_interval([[1.0, 2.0]])
 
     def test_one_run_speaks_of_its_episodes_alone(self):
         found = paired_difference([[0.5, 1.5, 1.0]], rng=rng())

@@ -121,6 +121,16 @@ def test_different_versions_are_refused_unless_asked_for(bench, tmp_path):
         read_sources([bench])
 
 
+def test_runs_of_different_settings_are_refused_unless_asked_for(bench, tmp_path):
+    cell = write_bench(tmp_path / "other") / "cells" / "Bargain--ppo--0.json"
+    told = json.loads(cell.read_text())
+    told["config"] |= {"cell": told["config"]["cell"] | {"seed": 9}, "args": {"steps": 9}}
+    (bench / "cells" / "Bargain--ppo--9.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"settings of ppo in Bargain"):
+        read_sources([bench])
+    assert read_sources([bench], mixed=True).mixed == ("settings of ppo in Bargain",)
+
+
 def test_nothing_to_show_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no results and no dialogues in .*empty"):
@@ -196,7 +206,7 @@ def test_the_board_has_the_scores_of_the_leaderboard(bench):
     assert {curve["world"] for curve in told["curves"]} == {"All environments", "Bargain", "Chat"}
     assert told["profiles"]["agents"][0]["value"][0] == 1.0
     duels = {(duel["agent"], duel["other"]): duel for duel in told["duels"]}
-    assert duels["oracle", "td3"] == {"agent": "oracle", "other": "td3", "better": [1.0, 1.0, 1.0], "worlds": 2}
+    assert duels["oracle", "td3"] == {"agent": "oracle", "other": "td3", "better": [1.0, None, None], "worlds": 2}
 
 
 def test_runs_alone_have_curves_and_no_table(tmp_path):
