@@ -1,11 +1,14 @@
 """A benchmark that is killed at random moments and started again: is anything lost, or done twice?
 
 ``dialog-gym bench`` runs a small suite to its end once. Then the same command is started in another folder, and
-SIGKILL ends it with all its processes a random time after it began its first cell, again and again; at last it may
-finish. Counted are: cells that were under way at a kill (``taken_up``), cells whose file changed after it was there,
-cells that one start began twice, cells that went away or are missing at the end (``lost``), and files of cells that
-differ from those of the uninterrupted run in anything but times, versions and tokens (which nobody counts of training
-that was stopped).
+SIGKILL ends it with all its processes at a random moment, again and again; at last it may finish. Kills fall all over
+the run, however long a start takes: with k of them to come and n cells that are not there, one waits for 0 to
+2 n / (k + 1) new cells (but one is left), and then a random time, up to what a cell took in the mean without kills.
+
+Counted are: how many cells were there after each kill (``there``), cells that were under way at a kill
+(``taken_up``), cells whose file changed after it was there, cells that one start began twice, cells that went away or
+are missing at the end (``lost``), and files of cells that differ from those of the uninterrupted run in anything but
+times, versions and tokens (which nobody counts of training that was stopped).
 
 ``python -m dialog_gym.benchmarks.bench_kills --out runs/bench-kills``
 """
@@ -49,7 +52,6 @@ class Settings:
         envs: Its worlds.
         jobs: Processes that share the work.
         kills: How many.
-        share: Of the time that it takes without kills, within which a kill falls after the first cell was begun.
         seed: Of the moments.
         json: Print JSON.
     """
@@ -60,7 +62,6 @@ class Settings:
     envs: tuple[str, ...] = ("Advice",)
     jobs: int = 2
     kills: int = 10
-    share: float = 0.15
     seed: int = 1
     json: bool = False
 
@@ -73,18 +74,23 @@ class Settings:
 def measure(settings: Settings) -> dict[str, Any]:
     """Return what was found, as counts."""
     whole, killed = settings.out / "whole", settings.out / "killed"
-    began = time.perf_counter()
+    if whole.exists() or killed.exists():
+        raise ValueError(f"{settings.out} holds what was measured before; choose another folder with --out")
     if _start(settings, whole, settings.out / "whole.log").wait():
         raise RuntimeError(f"the uninterrupted start failed; see {settings.out / 'whole.log'}")
-    seconds = time.perf_counter() - began
+    wanted = _cells(whole)
+    pause = sum(json.loads(text)["wall_seconds"] for text in wanted.values()) / len(wanted)
     chance = random.Random(settings.seed)
     found: Counter[str] = Counter()
     there: dict[str, bytes] = {}
+    counts = []
     for kill in range(settings.kills):
-        moment = chance.uniform(0.0, seconds * settings.share)
-        finished = _kill(settings, killed, kill, moment, found)
+        new = new_cells(chance, len(wanted) - len(there), settings.kills - kill)
+        moment = chance.uniform(0.0, pause)
+        finished = _kill(settings, killed, kill, len(there) + new, moment, found)
         there = _compare(there, _cells(killed), found)
-        log.info("kill %d, %.1f s after the first cell was begun: %d cells are there", kill + 1, moment, len(there))
+        log.info("kill %d, after %d new cells and %.1f s: %d are there", kill + 1, new, moment, len(there))
+        counts.append(len(there))
         found["kills"] += not finished
         found["finished_before_the_kill"] += finished
     told = settings.out / "last.log"
@@ -92,12 +98,20 @@ def measure(settings: Settings) -> dict[str, Any]:
         raise RuntimeError(f"the last start failed; see {told}")
     _count_twice(told, found)
     there = _compare(there, _cells(killed), found)
-    wanted = _cells(whole)
     found["cells"] = len(wanted)
     found["lost"] += len(wanted.keys() - there.keys())
     found["unalike"] += sum(_plain(wanted[name]) != _plain(there[name]) for name in wanted.keys() & there.keys())
     names = ("kills", "finished_before_the_kill", "cells", "taken_up", "lost", "begun_twice", "changed", "unalike")
-    return {**{name: found[name] for name in names}, "seconds_without_kills": round(seconds, 1)}
+    return {**{name: found[name] for name in names}, "there": counts, "seconds_of_a_cell": round(pause, 1)}
+
+
+def new_cells(chance: random.Random, left: int, kills: int) -> int:
+    """Return how many new cells the next of ``kills`` kills waits for, of ``left`` that are not there.
+
+    >>> [new_cells(random.Random(1), 100, 10), new_cells(random.Random(1), 1, 1)]
+    [2, 0]
+    """
+    return min(round(chance.uniform(0.0, 2.0 * left / (kills + 1))), max(left - 1, 0))
 
 
 def _start(settings: Settings, folder: Path, told: Path) -> subprocess.Popen[bytes]:
@@ -107,12 +121,12 @@ def _start(settings: Settings, folder: Path, told: Path) -> subprocess.Popen[byt
         return subprocess.Popen(settings.words(folder), stdout=subprocess.DEVNULL, stderr=file, start_new_session=True)
 
 
-def _kill(settings: Settings, folder: Path, number: int, seconds: float, found: Counter[str]) -> bool:
-    """Kill the command ``seconds`` after it began its first cell; return whether it had finished before."""
+def _kill(settings: Settings, folder: Path, number: int, cells: int, seconds: float, found: Counter[str]) -> bool:
+    """Kill the command ``seconds`` after it began a cell and ``cells`` are there; return whether it had finished."""
     told = settings.out / f"kill-{number}.log"
     process = _start(settings, folder, told)
     try:
-        while process.poll() is None and not _begun(told):
+        while process.poll() is None and not (_begun(told) and len(_cells(folder)) >= cells):
             time.sleep(0.05)
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -154,7 +168,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     """Print the counts."""
     table = Table("what", "count", box=None)
     for name, value in report.items():
-        table.add_row(name.replace("_", " "), str(value))
+        shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), shown)
     console.print(table)
 
 
