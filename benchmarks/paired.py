@@ -99,7 +99,7 @@ def crossed_interval(gains: npt.ArrayLike, level: float = LEVEL) -> Ends:
 def _chance(table: npt.NDArray[np.float64]) -> float:
     """Return the variance of what neither the run nor the episode explains."""
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
-    return float(np.sum(rest**2)) / ((table.shape[0] - 1) * (table.shape[1] - 1))
+    return float(np.sum(rest**2) / ((table.shape[0] - 1) * (table.shape[1] - 1)))
 
 
 def smallest_difference(
