@@ -13,6 +13,8 @@ from dialog_gym.checkpoint import write_text
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 OVER = "†"
+NEVER = "not applicable"
+MANY = 12  # agents in worlds whose missing runs are told one by one
 COLUMNS = ("table", "world", "agent", "other", "measure", "value", "low", "high", "runs", "note")
 
 
@@ -137,14 +139,12 @@ def _notes(board: Leaderboard) -> str:
         lines.append(
             "Of two runs the bootstrap draws one at a time: take three or more to trust an interval over worlds."
         )
-    if board.unscaled:
-        lines.append(
-            f"In no score, as `lm` or `oracle` is not there or they earn the same: {', '.join(board.unscaled)}."
-        )
+    tried = [world for world in board.unscaled if any(board.entry(world, one).status != NEVER for one in board.agents)]
+    if tried:
+        lines.append(f"In no score, as `lm` or `oracle` is not there or they earn the same: {', '.join(tried)}.")
     lines += _reasons(board.entries)
     if board.missing:
-        lost = [f"{one.agent} in {one.world} ({one.missing})" for one in board.entries if one.missing]
-        lines.append(f"Missing runs ({len(board.missing)}): {_cell(', '.join(lost))}.")
+        lines.append(f"Missing runs ({len(board.missing)}): {_cell(', '.join(_lost(board)))}.")
     if board.broken:
         lines.append(f"Files left out ({len(board.broken)}): {_cell('; '.join(board.broken))}.")
     if board.mixed:
@@ -152,17 +152,30 @@ def _notes(board: Leaderboard) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _reasons(entries: Iterable[Entry]) -> Iterator[str]:
+def _lost(board: Leaderboard) -> list[str]:
+    """Return how many runs are missing, of each agent in each world; in each world where that would be many."""
+    lost = [(f"{one.agent} in {one.world}", one.missing) for one in board.entries if one.missing]
+    if len(lost) > MANY:
+        counts = Counter(dict.fromkeys(board.worlds, 0))
+        for one in board.entries:
+            counts[one.world] += one.missing
+        lost = [(world, count) for world, count in counts.items() if count]
+    return [f"{name} ({count})" for name, count in lost]
+
+
+def _reasons(entries: Sequence[Entry]) -> Iterator[str]:
     """Say what is not applicable: worlds of one agent and reason together, and then agents of the same ones."""
+    every = len({entry.agent for entry in entries})
     worlds: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
-        if entry.status == "not applicable":
+        if entry.status == NEVER:
             worlds.setdefault((entry.reason, entry.agent), []).append(entry.world)
     agents: dict[tuple[str, str], list[str]] = {}
     for (reason, agent), found in sorted(worlds.items()):
         agents.setdefault((", ".join(found), reason), []).append(f"`{agent}`")
     for (where, reason), names in agents.items():
-        yield f"Not applicable in {where}: {', '.join(names)}" + (f" ({_cell(reason)})." if reason else ".")
+        who = ", ".join(names) if len(names) < every else "everybody"
+        yield f"Not applicable in {where}: {who}" + (f" ({_cell(reason)})." if reason else ".")
 
 
 def _world(board: Leaderboard, world: str) -> str:

@@ -122,6 +122,15 @@ def test_agents_are_compared_over_worlds_that_both_have(results):
     assert duels["oracle", "lm"].better == (1.0, None, None), "neither has another run"
 
 
+def test_notes_stay_short_where_much_is_missing():
+    lost = (*(f"Bargain--agent-{k}--{seed}" for k in range(13) for seed in (1, 2)), "Chat--lm--1")
+    never = {(agent, "CaSiNo"): "no speaker" for agent in ("lm", "oracle", *(f"agent-{k}" for k in range(13)))}
+    told = summary(leaderboard(made(runs("Bargain", "oracle", 3.0), missing=lost, not_applicable=never)))
+    assert "Missing runs (27): Bargain (26), Chat (1)." in told
+    assert "Not applicable in CaSiNo: everybody (no speaker)." in told
+    assert "In no score, as `lm` or `oracle` is not there or they earn the same: Bargain, Chat." in told
+
+
 def test_a_baseline_that_is_always_the_same_stands_beside_every_run():
     board = leaderboard(
         made(
