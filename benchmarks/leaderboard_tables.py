@@ -156,8 +156,8 @@ def _lost(board: Leaderboard) -> list[str]:
     """Return how many runs are missing, of each agent in each world; in each world where that would be many."""
     lost = [(f"{one.agent} in {one.world}", one.missing) for one in board.entries if one.missing]
     if len(lost) > MANY:
-        by_world = [(world, sum(board.entry(world, agent).missing for agent in board.agents)) for world in board.worlds]
-        lost = [(world, count) for world, count in by_world if count]
+        worlds = {world: sum(board.entry(world, agent).missing for agent in board.agents) for world in board.worlds}
+        lost = [(world, count) for world, count in worlds.items() if count]
     return [f"{name} ({count})" for name, count in lost]
 
 
