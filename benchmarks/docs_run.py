@@ -55,7 +55,7 @@ QUICK: Mapping[str, str] = {
     "dialog-gym data make-candor": "--conversations 24 --turns 12",
     "dialog-gym society run": "--agents 9 --rounds 2 --peers 2",
     "dialog-gym partner-report": "--episodes 2",
-    "dialog-gym bench": "--scale 0.01",
+    "dialog-gym bench": "--scale 0.01 --agents lm oracle --envs Bargain --seeds 1",
     "python examples/steer.py": "--steps 64 --episodes 8",
     "python examples/learn_reward.py": "--talks 16 --updates 8 --dialogues 8 --episodes 4",
 }
