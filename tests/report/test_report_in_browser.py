@@ -298,6 +298,11 @@ def test_charts_tell_their_values(browser, pages):
     browser.choose("Environment", "Bargain")
     assert "Bargain: cost against return" in browser.all(".chart figcaption")
     assert browser.one(".limit text").get_attribute("textContent") == "budget 0.200"
+    browser.js("document.querySelectorAll('.legend button[aria-pressed=true]').forEach((one) => one.click())")
+    seen = "return [...document.querySelectorAll('.chart')].filter((chart) => chart.checkVisibility()).length"
+    assert browser.js(seen) == 0, "a chart of nobody is not there"
+    browser.js("document.querySelector('.legend button').click()")
+    assert browser.js(seen) > 0
     browser.check(pages.bench)
 
 
@@ -358,9 +363,12 @@ def test_keys(browser, pages):
     browser.keys("j", Keys.END)
     assert browser.js(chosen) == "1666"
     assert browser.js("return document.querySelector('.list').getAttribute('aria-activedescendant')") == "row-1666"
-    browser.keys(Keys.HOME, Keys.PAGE_DOWN, Keys.PAGE_UP, "n")
+    browser.keys(Keys.HOME, Keys.PAGE_DOWN, Keys.PAGE_UP, "N")
     assert browser.js(chosen) == "0"
-    assert len(browser.all("mark.current")) == 1
+    marks = "return [...document.querySelectorAll('.pane mark')].map((one) => one.classList.contains('current'))"
+    assert browser.js(marks)[-1:] == [True], "the one before the first is the last"
+    browser.keys("n")
+    assert browser.js(marks).index(True) == 0
     browser.keys("h")
     assert "Secret: take 7." in browser.one(".hidden-part").text
     browser.keys("j")
