@@ -6,6 +6,7 @@ import json as json_module
 import logging
 import multiprocessing
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -137,18 +138,21 @@ class Work(NamedTuple):
 
 
 def _share(jobs: int, work: Work) -> None:
-    """Let ``jobs`` processes compute the cells, and wait for them; stop them if this one is stopped."""
+    """Let ``jobs`` processes compute the cells, and wait for them; they stop if this one does, by SIGTERM too."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     workers = [multiprocessing.get_context("spawn").Process(target=work.run) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
     try:
+        for worker in workers:
+            worker.start()
         for worker in workers:
             worker.join()
             if worker.exitcode:
                 log.error("a process ended with %d; what it had begun is begun again", worker.exitcode)
     finally:
+        signal.signal(signal.SIGTERM, before)
         for worker in workers:
-            worker.terminate()
+            if worker.is_alive():
+                worker.terminate()
 
 
 def run(words: Sequence[str]) -> Any:

@@ -349,6 +349,24 @@ def test_other_processes_compute_the_cells(tmp_path: Path, monkeypatch: pytest.M
     assert [one.agent for one in read_results(folder).results] == ["oracle"]
 
 
+def test_processes_end_with_the_command(tmp_path: Path) -> None:
+    words = ["bench", "smoke", "--agents", "oracle", "--envs", "Bargain", "--jobs", "2", "--out", str(tmp_path)]
+    command = subprocess.Popen([sys.executable, "-m", "dialog_gym", *words])
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+    if not children.exists():
+        command.kill()
+        pytest.skip("this system does not tell a process' children")
+    while len(started := children.read_text().split()) < 3:  # two, and multiprocessing's own
+        assert command.poll() is None
+        time.sleep(0.02)
+    command.terminate()
+    assert command.wait(30) == 143
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in started):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_the_command_fails_where_a_cell_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
