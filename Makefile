@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-vllm check wheel clean
+.PHONY: help setup quickstart test test-vllm check docs wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,14 +18,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " \
 		+ sys.version.split()[0] + "; name another one: make setup PYTHON=python3.12")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[all,dev,docs]'
 	@touch $@
 
 quickstart: $(STAMP) ## train a planner, compare it with its baselines, show a dialogue
 	$(BIN)/dialog-gym quickstart
 
-test: $(STAMP) ## run the tests
-	$(BIN)/pytest
+test: $(STAMP) ## run the tests, a file of them at a time in each of two processes
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-vllm: $(VLLM_STAMP) ## run vLLM on this machine's CPU, in process and as a server, and test it
 	$(VLLM)/bin/pytest tests/vllm
@@ -42,6 +42,9 @@ check: $(STAMP) ## lint, format and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP) ## build the site of documentation into site/
+	$(BIN)/mkdocs build --strict -q
 
 wheel: $(STAMP) ## build dist/*.whl
 	rm -rf build  # setuptools would pack what lies there from before
