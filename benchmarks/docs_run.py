@@ -22,7 +22,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from dialog_gym import cli
+from dialog_gym import agent, cli
 from dialog_gym.benchmarks.docs_blocks import Block, Command, commands_of, globbed
 from dialog_gym.benchmarks.docs_parse import check
 
@@ -143,8 +143,8 @@ def quick_flags(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Be in ``folder``, from which modules are imported too; forget them and their environments afterwards."""
-    before, modules, ids = Path.cwd(), set(sys.modules), set(gym.registry)
+    """Be in ``folder``, from which modules are imported too; forget them, their environments and agents afterwards."""
+    before, modules, ids, agents = Path.cwd(), set(sys.modules), set(gym.registry), set(agent.agent_names())
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     try:
@@ -157,6 +157,8 @@ def inside(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
         for env_id in set(gym.registry) - ids:
             del gym.registry[env_id]
+        for name in set(agent.agent_names()) - agents:
+            del agent._AGENTS[name]
 
 
 def call(words: list[str], where: str) -> str:

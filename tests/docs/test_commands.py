@@ -4,8 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
+from dialog_gym.agent import agent_names
 from dialog_gym.benchmarks.docs_blocks import blocks_of, commands_of, globbed
 from dialog_gym.benchmarks.docs_commands import Place, Settings, is_parsed_alone, run_page
 from dialog_gym.benchmarks.docs_parse import check, env_settings
@@ -125,6 +127,21 @@ def test_a_page_of_errors(tmp_path):
         page.run(wrong)
     with pytest.raises(ValueError, match=r"p.md:8: only our own commands are run"):
         page.run(other)
+
+
+def test_what_a_page_registers_is_forgotten(tmp_path):
+    text = """```python title="mine.py"
+from dialog_gym import agent, registration
+agent.register("mine", "mine:Mine", "")
+registration.register("my/Mine-v0", "mine:Mine")
+```
+"""
+    agents, ids, modules = agent_names(), set(gym.registry), set(sys.modules)
+    Page(tmp_path).run(blocks_of(text, "p.md")[0])
+    assert (tmp_path / "mine.py").is_file()
+    assert agent_names() == agents
+    assert set(gym.registry) == ids
+    assert "mine" not in set(sys.modules) - modules
 
 
 def test_outcomes_on_a_clone(tmp_path):
