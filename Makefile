@@ -44,7 +44,7 @@ check: $(STAMP) ## lint, format and type checks
 	$(BIN)/mypy
 
 docs: $(STAMP) ## build the site of documentation into site/
-	$(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 wheel: $(STAMP) ## build dist/*.whl
 	rm -rf build  # setuptools would pack what lies there from before

@@ -549,7 +549,7 @@ def _with_env(words: Sequence[str], models: Sequence[str] = ()) -> list[str]:
         if word in flags and queue:
             value = queue.pop(0)
             if word == "--env":
-                rest += [word, env_name(value)]
+                rest += [word, env_name(value) if value else value]
             elif word == "--set":
                 settings.append(value)
             elif word == "--env-kwargs":

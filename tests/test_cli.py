@@ -264,6 +264,7 @@ def test_train_gathers_settings_of_the_environment():
     assert rest[4] == "--env-kwargs"
     assert json.loads(rest[5]) == {"split": "train", "side": "seller"}
     assert _with_env(["--help"]) == ["--help"]
+    assert _with_env(["--env", ""]) == ["--env", ""], "some agents learn without one"
 
 
 @pytest.mark.parametrize("words", [["--partner", "tiny", "--lm=hf:x"], ["--lm", "hf:x", "--partner=tiny"]])
