@@ -160,7 +160,7 @@ class TextArenaWay:
         Raises:
             ModuleNotFoundError: TextArena is not installed.
         """
-        self.ta, self.turns = _textarena(), turns
+        self.ta, self.turns = textarena(), turns
         if ENV_ID not in self.ta.envs.registration.ENV_REGISTRY:
             wrappers = [self.ta.wrappers.LLMObservationWrapper]
             self.ta.envs.registration.register(ENV_ID, _textarena_game(self.ta), wrappers)
@@ -213,15 +213,20 @@ class BareWay:
         """Nothing is held."""
 
 
-def _textarena() -> Any:
+def textarena() -> Any:
+    """Return the library.
+
+    Raises:
+        ModuleNotFoundError: It is not installed.
+    """
     try:
-        import textarena
+        import textarena as ta
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"this benchmark compares with TextArena, which needs {error.name}: pip install 'dialog-gym[bench]'",
             name=error.name,
         ) from error
-    return textarena
+    return ta
 
 
 def _textarena_game(ta: Any) -> type[Any]:

@@ -1,7 +1,7 @@
 """Suites of ``dialog-gym bench``, as data: which agents, in which worlds, with which budgets.
 
 - ``smoke``: the whole road in minutes, with budgets that teach nothing.
-- ``core``: every agent in every embedded world that it can act in, about 8 CPU hours.
+- ``core``: every agent in every embedded world that it can act in (an estimate: 5 to 8 CPU hours).
 - ``papers``: per published system its comparison. *Dialogue Action Tokens*: planners against a language model left
   alone and against the best constant prefix. *GELI*: PPO on rewards that were learned from one score per conversation.
   *Offline*: what imitation, a decision transformer and ILQL make of the same log. *SACPO*: one and two stages, and

@@ -33,6 +33,7 @@ from transformers.utils import logging
 
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.benchmarks import command
+from dialog_gym.benchmarks.exchange import textarena
 from dialog_gym.benchmarks.random_model import PLAIN_TEMPLATE, save_random_model
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.transformers_lm import TransformersLM
@@ -157,22 +158,6 @@ class Contest:
     def _count(self, _model: Any, _args: Any, kwargs: dict[str, Any]) -> None:
         tokens = kwargs["input_ids"].shape[1]
         self.fed += tokens if tokens > 1 else 0
-
-
-def textarena() -> Any:
-    """Return the library.
-
-    Raises:
-        ModuleNotFoundError: It is not installed.
-    """
-    try:
-        import textarena as ta
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this benchmark compares with TextArena, which needs {error.name}: pip install 'dialog-gym[bench]'",
-            name=error.name,
-        ) from error
-    return ta
 
 
 def measure(settings: Settings) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Dialogues:
             raise ValueError(f"tokens must be at least 1, got {tokens}")
         self.env, self.tokens, self.env_kwargs = env, tokens, dict(env_kwargs or {})
         self.played: list[Dialogue] = []
+        self._made: dict[int, Any] = {}
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
         """Play the dialogues that ``prompts`` name; return what TRL wants of a ``rollout_func``.
@@ -101,9 +102,9 @@ class Dialogues:
         self._check(trainer)
         seeds = [self._seed(prompt) for prompt in prompts]
         chats = ChatFormat(trainer.processing_class)
-        env = make_rows(self.env, len(seeds), self.env_kwargs)
+        env = self._env(len(seeds))
         task = text_rows(env).task
-        _, infos = env.reset(seed=seeds)  # type: ignore[arg-type]
+        _, infos = env.reset(seed=seeds)
         agent = task.roles[0]
         tapes = [_Tape(ids) for ids in chats.encode([task.messages(d, agent) for d in infos["dialogue"]])]
         while live := [row for row, tape in enumerate(tapes) if not tape.over]:
@@ -121,9 +122,14 @@ class Dialogues:
                 tape.dialogue, tape.over = dialogue, bool(terminated[row] or truncated[row])
                 if not tape.over:
                     self._hear(tape, task, dialogue, chats, trainer.max_completion_length)
-        env.close()
         self.played = [tape.dialogue for tape in tapes if tape.dialogue is not None]
         return _output(tapes)
+
+    def _env(self, rows: int) -> Any:
+        """Return an environment with ``rows`` rows: its models are loaded once, not at every step of training."""
+        if rows not in self._made:
+            self._made = {rows: make_rows(self.env, rows, self.env_kwargs)}
+        return self._made[rows]
 
     def _hear(self, tape: _Tape, task: Task, dialogue: Dialogue, chats: ChatFormat, room: int) -> None:
         """Append what the chat goes on with after the agent's newest words, or cut the dialogue for want of room."""

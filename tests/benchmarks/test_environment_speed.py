@@ -26,14 +26,14 @@ def test_played_as_expected_again_and_again(way, count):
 
 
 def test_textarena_plays_it():
-    pytest.importorskip("textarena")
+    pytest.importorskip("textarena", reason="needs TextArena: pip install 'dialog-gym[bench]'")
     player = TextArenaWay(turns=3)
     for _ in range(2):
         assert player.play(2) == [expected(row, 3) for row in range(2)]
 
 
 def test_both_players_of_textarena_see_all_that_was_said():
-    ta = pytest.importorskip("textarena")
+    ta = pytest.importorskip("textarena", reason="needs TextArena: pip install 'dialog-gym[bench]'")
     TextArenaWay(turns=2)
     game = ta.make("dialog_gym_speed/Exchange-v0", turns=2)
     game.reset(num_players=2)
@@ -56,7 +56,7 @@ def test_verifiers_plays_it():
 
 
 def test_the_table(capsys):
-    pytest.importorskip("textarena")
+    pytest.importorskip("textarena", reason="needs TextArena: pip install 'dialog-gym[bench]'")
     settings = environment_speed.Settings((1, 2), turns=2, repeats=2, seconds=0, against=("textarena",))
     report = environment_speed.measure(settings)
     rows = report["rows"]
