@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -300,13 +302,14 @@ class VllmLM:
 
     def _run(self, inputs: Sequence[Any], parameters: Sequence[Any]) -> list[Any]:
         """Return the engine's outputs in the order of ``inputs``; leave nothing running if it fails."""
-        try:
-            outputs: list[Any] = self.engine.generate(inputs, parameters, use_tqdm=False, lora_request=self._lora)
-        except BaseException as error:
-            self._abort()
-            if not isinstance(error, Exception):  # Ctrl-C
-                raise
-            raise LanguageModelError(f"vLLM failed on {len(inputs)} prompts for {self.name!r}: {error}") from error
+        with _signals_between_steps(self.engine.llm_engine):
+            try:
+                outputs: list[Any] = self.engine.generate(inputs, parameters, use_tqdm=False, lora_request=self._lora)
+            except BaseException as error:
+                self._abort()
+                if not isinstance(error, Exception):  # Ctrl-C
+                    raise
+                raise LanguageModelError(f"vLLM failed on {len(inputs)} prompts for {self.name!r}: {error}") from error
         self.counts.prefilled += sum(map(_length, inputs)) - sum(output.num_cached_tokens or 0 for output in outputs)
         return outputs
 
@@ -314,6 +317,46 @@ class VllmLM:
         """Drop what an interrupted call left behind: the next one would be given its replies."""
         engine = self.engine.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
+
+
+@contextmanager
+def _signals_between_steps(engine: Any) -> Iterator[None]:
+    """Let Ctrl-C, and a handler of SIGTERM, act between two steps of ``engine`` only.
+
+    In the middle of one they would leave a scheduler that plans requests which have been dropped, and every later
+    call would fail.
+
+    Args:
+        engine: A ``vllm.v1.engine.llm_engine.LLMEngine``.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no handler ever runs here
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    step = engine.step
+
+    def act() -> None:
+        while came:
+            number = came.pop(0)
+            handlers[number](number, None)  # type: ignore[operator,index,misc]
+
+    def whole_step() -> Any:
+        outputs = step()
+        act()
+        return outputs
+
+    held = [number for number, handler in handlers.items() if callable(handler)]
+    engine.step = whole_step
+    for number in held:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, handlers[number])
+        del engine.step
+        act()
 
 
 def _vllm() -> Any:

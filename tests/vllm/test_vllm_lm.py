@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,50 @@ def test_what_was_read_before_is_not_read_again(engine):
     assert engine.counts.generated - generated == sum(len(one.tokens) for one in replies)
 
 
-def test_nothing_of_an_interrupted_call_reaches_the_next(engine):
+@pytest.mark.parametrize("calls", [10, 1_000, 3_000, 10_000, 10_007, 30_000])
+def test_nothing_of_an_interrupted_call_reaches_the_next(engine, calls):
+    """Ctrl-C is pressed when so many functions were called: anywhere, in the middle of the scheduler too."""
     expected = [one.text for one in engine.generate(prompts(), GREEDY)]
     long = Sampling(max_tokens=3000, temperature=2.0)
     talk = [[{"role": "user", "content": f"{i}"}] for i in range(64)]
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    called = iter(range(calls))
+
+    def profile(frame, event, arg):
+        if event == "call" and next(called, None) is None:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(profile)
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
         while True:  # an end may be drawn early, by all of them
             engine.generate(talk, long, seeds=range(64))
     assert [one.text for one in engine.generate(prompts(), GREEDY)] == expected
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_ends_a_program_waits_for_the_end_of_a_step_alone(engine):
+    talk = [[{"role": "user", "content": f"{i}"}] for i in range(8)]
+    steps: list[int] = []
+    step = engine.engine.llm_engine.step
+
+    def counted():
+        steps.append(len(steps))
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return step()
+
+    def stop(number, frame):
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    engine.engine.llm_engine.step = counted
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            engine.generate(talk, Sampling(max_tokens=300, temperature=2.0), seeds=range(8))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        vars(engine.engine.llm_engine).pop("step", None)
+    assert len(steps) == 3
 
 
 def test_prompts_that_do_not_fit_are_refused(engine):
