@@ -63,7 +63,7 @@ class Args(StageArgs):
     lr: float = 0.0
     """AdamW's learning rate; 0: that of each stage's algorithm."""
     stages: tuple[str, ...] = ("dpo:score:0.1", "dpo:-cost:0.1")
-    """ALGORITHM:METRIC:BETA[,BETA...][?SETTING=VALUE&...], in their order; sample=EPISODES learns on-policy."""
+    """``ALGORITHM:METRIC:BETA[,BETA...][?SETTING=VALUE&...]``, in their order; sample=EPISODES learns on-policy."""
     sample_k: int = 8
     """Candidates of a state, in stages with sample."""
     sample_by: str = NEXT

@@ -28,14 +28,12 @@ def load(spec: str, *, dtype: str = "float32", device: str | None = None) -> Lan
 
     A model is frozen, so that one copy serves all who ask for it while somebody holds it.
 
-    ===================== =====================================================================================
-    ``tiny``              the small model that ships with the package; ``tiny-bargain``, ``tiny-chat``, ... know one
-                          world each, and take prefixes better
-    ``speaker:NAME``      a small model that ``dialog-gym fit speaker`` has built into the user's cache
-    ``hf:NAME_OR_PATH``   any causal model, through transformers; the path of a folder alone means the same
-    ``vllm:NAME_OR_PATH`` the same through vLLM, in this process
-    ``openai:MODEL@URL``  a model behind any OpenAI-compatible server; URL is the base, with ``/v1``
-    ===================== =====================================================================================
+    - ``tiny``: the small model that ships with the package; ``tiny-bargain``, ``tiny-chat``, ... know one world each, and
+      take prefixes better.
+    - ``speaker:NAME``: a small model that ``dialog-gym fit speaker`` has built into the user's cache.
+    - ``hf:NAME_OR_PATH``: any causal model, through transformers; the path of a folder alone means the same.
+    - ``vllm:NAME_OR_PATH``: the same through vLLM, in this process.
+    - ``openai:MODEL@URL``: a model behind any OpenAI-compatible server; URL is the base, with ``/v1``.
 
     Options stand behind ``?``: ``hf:NAME?dtype=bfloat16&device=cpu&adapter=FOLDER``,
     ``openai:MODEL@URL?concurrency=32&timeout=60&key_env=MY_KEY&cache=FILE``. They are the arguments of
