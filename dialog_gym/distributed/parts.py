@@ -84,7 +84,9 @@ class Ahead(Nowhere[Row]):
         checkpoint.write_json(self._path(part), [self.table.encode(row) for row in rows])
 
     def find(self, part: Part) -> list[Row] | None:
-        """Return the rows of ``part`` if they are there."""
+        """Return the rows of ``part`` if they are there; None for one of which some are in the data set already."""
+        if part.skip:
+            return None
         try:
             return [self.table.decode(row) for row in json.loads(self._path(part).read_text(encoding="utf-8"))]
         except FileNotFoundError:

@@ -1,6 +1,7 @@
 """Branching: forks, candidates, play-outs, with numbers that can be worked out by hand."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from dialog_gym.data.branch import Scoring, branch, candidates, reached, scores,
 from dialog_gym.data.collect import Actor, actor
 from dialog_gym.data.rank import Options, collect_rankings
 from dialog_gym.dialogue import Dialogue, Draws, Scenario
+from dialog_gym.distributed import Cluster, Done
+from dialog_gym.distributed.parts import FOLDER, Ahead, Part
 from dialog_gym.env import DialogueVectorEnv, begin
 from dialog_gym.envs.bargain import Bargain
 from dialog_gym.lm import load
@@ -224,6 +227,35 @@ class TestCollectRankings:
         with Rankings.writing(tmp_path / "killed") as writer:
             writer.extend(whole[: len(whole) // 2])
         assert list(collect_rankings(options, 4, tmp_path / "killed")) == whole
+
+    def test_killed_within_an_episode_while_its_part_waits(self, tmp_path, monkeypatch):
+        class Here:
+            """Stands for a pool of workers."""
+
+            def __init__(self, make, cluster):
+                self.work = make()
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+            def run(self, items):
+                return (Done(i, self.work(item), None) for i, item in enumerate(items))
+
+        monkeypatch.setattr("dialog_gym.distributed.pool.Pool", Here)
+        options = replace(OPTIONS, per_episode=0)
+        whole = collect_rankings(options, 3, tmp_path / "whole")
+        rows = list(whole)
+        assert [row.meta["seed"] for row in rows[:2]] == [0, 0]
+        with Rankings.writing(tmp_path / "killed") as writer:
+            writer.add(rows[0])
+        how = json.loads(json.dumps({**asdict(options), "reward": None}))
+        Ahead(Rankings, tmp_path / "killed", how).keep(Part(0, 3), rows)
+        found = collect_rankings(options, 3, tmp_path / "killed", cluster=Cluster(workers=1))
+        assert found.content_hash == whole.content_hash, "no row is there twice"
+        assert not (tmp_path / "killed" / FOLDER).exists()
 
     def test_the_oracle_s_words_rank_above_random_ones(self, tmp_path):
         found = list(collect_rankings(replace(OPTIONS, plays=16), 20, tmp_path))
