@@ -181,7 +181,7 @@ def data(
         by: Numbers that rank: score, or another one; -cost prefers what costs less.
         pairs: preference: the best against the worst, neighbours, or all.
         margin: preference: scores must differ by more.
-        threshold: kto: what a good candidate exceeds; default: the mean of its ranking.
+        threshold: kto: what a good candidate has at least; default: it exceeds the mean of its ranking.
         notation: plain words, or what models that know the task's own notation read (tiny).
         vectors: minari: states and actions as vectors instead of texts.
         verify: Read everything and compare the content hash.

@@ -90,13 +90,13 @@ def labelled(
     threshold: float | None = None,
     notation: Notation | None = None,
 ) -> Iterator[Row]:
-    """Yield candidates one by one with a label, for KTO: whether they are above ``threshold``.
+    """Yield candidates one by one with a label, for KTO: whether they reach ``threshold``.
 
     Args:
         rankings: What is labelled.
         by: Which numbers decide, see ``Ranking.by``.
-        threshold: What a good candidate exceeds; None: the mean of its ranking, and one that equals the mean is left
-            out.
+        threshold: What a good candidate has at least; None: it exceeds the mean of its ranking, and one that equals
+            the mean is left out.
         notation: How the model to be trained reads dialogues; None: as people do.
     """
     for row in rankings:
@@ -106,7 +106,7 @@ def labelled(
         for value, text in zip(values, texts, strict=True):
             if threshold is not None or value != bound:
                 completion = [{"role": "assistant", "content": text}]
-                yield {"prompt": prompt, "completion": completion, "label": value > bound}
+                yield {"prompt": prompt, "completion": completion, "label": value >= bound}
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> int:

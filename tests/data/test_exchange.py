@@ -97,9 +97,9 @@ class TestLabels:
         found = [(one["completion"][0]["content"], one["label"]) for one in labelled([ranking(0.0, 1.0, 0.5)])]
         assert found == [("a", False), ("b", True)], "c is the mean"
 
-    def test_above_a_threshold(self):
+    def test_a_threshold_is_reached(self):
         found = [one["label"] for one in labelled([ranking(0.0, 1.0, 0.5)], threshold=0.5)]
-        assert found == [False, True, False]
+        assert found == [False, True, True], "as the trainers of dialog_gym.agents.preference_data have it"
 
 
 class TestBack:
