@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from dialog_gym.dialogue import Dialogue
+from dialog_gym.env import DialogueVectorEnv, begin
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
@@ -243,16 +244,18 @@ def play(
 ) -> Iterator[tuple[int, Episode]]:
     """Yield ``(k, episode)`` for ``episodes`` dialogues as they end; episode ``k`` is seeded ``seed + k``.
 
-    Row ``r`` of ``n`` plays episodes r, r + n, r + 2n, ... one after the other.
+    Row ``r`` of ``n`` plays episodes r, r + n, r + 2n, ... one after the other. Rows that no episode is left for are
+    over from the start, so that no model is asked for them.
     """
     if env.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
         raise ValueError("roll-outs need autoreset_mode='disabled', so that no reply is asked for and thrown away")
     rows, box = env.num_envs, env.single_action_space
     seen = isinstance(env.single_observation_space, Box)
     number = np.arange(rows)
-    observations, infos = env.reset(seed=[int(seed + k) for k in number])  # type: ignore[arg-type]
-    tapes = [_Tape() for _ in range(rows)]
     playing = number < episodes
+    seeds = [int(seed + k) for k in number]
+    observations, infos = env.reset(seed=seeds, options=spared(env, playing))  # type: ignore[arg-type]
+    tapes = [_Tape() for _ in range(rows)]
     while playing.any():
         actions, before = policy(observations, infos), observations
         observations, given, terminated, truncated, infos = env.step(actions)
@@ -273,8 +276,21 @@ def play(
         again = ended & (number < episodes)
         playing &= ~ended | again
         if again.any():
-            seeds = [int(seed + number[row]) if again[row] else None for row in range(rows)]
-            observations, infos = env.reset(seed=seeds, options={"reset_mask": again})  # type: ignore[arg-type]
+            begun = [int(seed + number[row]) if again[row] else None for row in range(rows)]
+            observations, infos = env.reset(seed=begun, options={"reset_mask": again})  # type: ignore[arg-type]
+
+
+def spared(env: VectorEnv[Any, Any, Any], playing: npt.NDArray[np.bool_]) -> dict[str, Any] | None:
+    """Return options of ``env.reset`` by which the rows that are not ``playing`` begin with a dialogue that is over.
+
+    Neither partner nor reward nor language model does anything for such a row. None where all play, or where the
+    rows are no ``DialogueVectorEnv``.
+    """
+    below = env.unwrapped
+    if playing.all() or not isinstance(below, DialogueVectorEnv):
+        return None
+    over = replace(begin(below.task, 0), stop_reason="not played")  # begun as any other, so that all can read it
+    return {"dialogues": [None if plays else over for plays in playing]}
 
 
 def evaluate(

@@ -28,6 +28,7 @@ from dialog_gym.rollout import (
     random_policy,
 )
 from dialog_gym.task import Reply, Task
+from dialog_gym.wrappers import VectorLagrangianWrapper, VectorMisalignedContext
 from tests.lm.models import lm as random_lm
 from tests.toy import GuessTask
 
@@ -69,6 +70,11 @@ def rows_of(task: Task, rows: int) -> DialogueVectorEnv:
 def guesser(observations, infos):
     """Guess from what is seen alone, as a deterministic policy does."""
     return [str(len(text) % 5) for text in observations]
+
+
+def saying(text):
+    """Always say ``text``."""
+    return lambda observations, infos: [text] * len(observations)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 50])
@@ -178,6 +184,58 @@ def test_a_rollout_yields_episodes_as_they_end():
     played = list(play(lambda observations, infos: [""] * 2, rows_of(Patience(), 2), 6, seed=1))
     assert sorted(k for k, _ in played) == list(range(6))
     assert all(episode.seed == 1 + k for k, episode in played)
+
+
+class TestSpareRows:
+    """Rows for which there is no episode: nobody is asked for them, and the others are as they were."""
+
+    def test_neither_partner_nor_reward_is_asked_for_them(self):
+        class Counted(OneATurn):
+            asked = 0
+
+            def __call__(self, dialogues):
+                self.asked += len(dialogues)
+                return super().__call__(dialogues)
+
+        task = GuessTask(greet=True)
+        task.reward = reward = Counted()
+        envs = rows_of(task, 32)
+        for seed, episodes in ((5, 2), (9, 1), (0, 40)):  # also where the rows have played before
+            task.batches, reward.asked = [], 0
+            found = evaluate(saying("no"), envs, episodes=episodes, seed=seed)
+            turns = sum(episode.dialogue.turn for episode in found.episodes)
+            assert sum(task.batches) == reward.asked == turns
+            assert found.episodes == evaluate(saying("no"), rows_of(task, 3), episodes=episodes, seed=seed).episodes
+
+    @pytest.mark.parametrize("words", [True, False], ids=["words", "vectors"])
+    def test_no_language_model_reads_or_writes_in_them(self, words):
+        spent, found = [], []
+        for rows in (2, 8):
+            envs = make_rows(TEXT_ID if words else PREFIX_ID, rows)
+            lm = load("tiny" if words else "tiny-bargain")
+            policy = language_model_policy(envs, lm) if words else constant_policy(envs, np.linspace(-1, 1, 16))
+            before = (lm.counts.prefilled, lm.counts.generated)
+            found.append(evaluate(policy, envs, episodes=2, seed=3).episodes)
+            spent.append((lm.counts.prefilled - before[0], lm.counts.generated - before[1]))
+        assert found[0] == found[1]
+        assert spent[0] == spent[1]
+        assert min(spent[0]) > 0
+
+    def test_a_random_policy_draws_the_same(self):
+        envs = make_rows(PREFIX_ID, 5)
+        found = evaluate(random_policy(envs, seed=8), envs, episodes=2, seed=3)
+        envs.action_space.seed(8)
+        drawn = [envs.action_space.sample() for _ in range(max(e.dialogue.turn for e in found.episodes))]
+        for row, episode in enumerate(found.episodes):
+            assert np.array_equal(episode.actions, [actions[row] for actions in drawn[: episode.dialogue.turn]])
+
+    def test_wrappers_know_them(self):
+        plain = evaluate(saying("NO"), rows_of(GuessTask(greet=True), 2), episodes=2, seed=5)
+        shown = VectorMisalignedContext(rows_of(GuessTask(greet=True), 7), lambda dialogue: "bad")
+        paying = VectorLagrangianWrapper(shown, budget=0.5, every=100)
+        found = evaluate(saying("NO"), paying, episodes=2, seed=5)
+        assert [e.costs for e in found.episodes] == [e.costs for e in plain.episodes]
+        assert sorted(paying.lagrangian.get_state()["finished"]) == sorted(sum(e.costs) for e in plain.episodes)
 
 
 def test_vectors_are_recorded_where_the_agent_acts_by_vectors():

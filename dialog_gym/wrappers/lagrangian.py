@@ -91,10 +91,10 @@ class Lagrangian:
         self._over = np.zeros(rows, np.bool_)  # rows whose episode was counted and that have not begun anew
         self._finished: list[float] = []
 
-    def begin(self, rows: Any = slice(None)) -> None:
-        """Forget the running cost of ``rows``, which begin a new episode."""
+    def begin(self, rows: Any = slice(None), over: Any = False) -> None:
+        """Forget the running cost of ``rows``, which begin a new episode; one that is ``over`` is not counted."""
         self._running[rows] = 0.0
-        self._over[rows] = False
+        self._over[rows] = over
 
     def step(self, costs: Floats, done: Bools, *, reset: bool) -> None:
         """Count one step of all rows, and adapt the multiplier where episodes are finished.
@@ -231,7 +231,9 @@ class VectorLagrangianWrapper(VectorWrapper[Any, Any, Any, Any, Any]):
         """Begin dialogues anew; the costs that were running in them are forgotten."""
         observations, infos = self.env.reset(seed=seed, options=options)
         mask = (options or {}).get("reset_mask")
-        self.lagrangian.begin(slice(None) if mask is None else np.asarray(mask))
+        rows = slice(None) if mask is None else np.asarray(mask)
+        over = np.array([bool(reason) for reason in infos.get("stop_reason", [""] * self.num_envs)])
+        self.lagrangian.begin(rows, over[rows])
         return observations, self._told(infos, self.lagrangian.multiplier)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -196,6 +197,18 @@ class TestReached:
         assert all(len(states) == 1 for states in one)
         assert min(turns.count(turn) for turn in range(3)) >= 10, "20 each are expected"
         assert all(not s.dialogue.stop_reason for states in one for s in states)
+
+    def test_the_partner_is_asked_for_them_alone(self):
+        class Asked(Coins):
+            batches: ClassVar[list[int]] = []
+
+            def reply(self, dialogues):
+                self.batches.append(len(dialogues))
+                return super().reply(dialogues)
+
+        rows = DialogueVectorEnv(Asked(), 5, autoreset_mode="disabled")
+        assert len(list(reached(Actor("waits", lambda observations, infos: ["wait"] * 5, rows), 2))) == 2
+        assert Asked.batches == [2, 2, 2], "5 rows are more than a part may have episodes"
 
     def test_by_any_policy(self):
         found = list(reached(actor("oracle", ENV, {}, 4), 6))

@@ -56,6 +56,19 @@ def test_started_again_it_goes_on(tmp_path):
     assert collect(TEXT, "oracle", 12, tmp_path / "parts").content_hash == whole.content_hash, "nothing to do"
 
 
+def test_what_is_left_is_played_alone(tmp_path, monkeypatch):
+    collect(TEXT, "oracle", 4, tmp_path, rows=4)
+    answer, asked = Bargain.reply, []
+
+    def counting(self, dialogues):
+        asked.append(len(dialogues))
+        return answer(self, dialogues)
+
+    monkeypatch.setattr(Bargain, "reply", counting)
+    *_, last = collect(TEXT, "oracle", 5, tmp_path, rows=4)
+    assert asked == [1] * last.dialogue.turn
+
+
 def test_killed_in_the_middle_it_goes_on(tmp_path, monkeypatch):
     whole = collect(TEXT, "oracle", 12, tmp_path / "whole")
     act = Bargain.oracle
