@@ -21,6 +21,7 @@ import gymnasium as gym
 import dialog_gym  # noqa: F401 - registers the environments
 from dialog_gym.agent import AgentSpec, agent_names, agent_spec
 from dialog_gym.benchmarks.docs_parse import task_forms
+from dialog_gym.benchmarks.suites import suite_of
 from dialog_gym.env import load_task
 from dialog_gym.lm.spec import own_model
 from dialog_gym.registration import TASKS
@@ -87,11 +88,14 @@ def agent_page(name: str) -> str:
         name: What the command line calls it.
     """
     spec = agent_spec(name)
-    by_vectors = "Prefix-v0" in str(fields_by_name(spec.args)["env"].default)
-    acts = "vectors, in every `NamePrefix-v0`" if by_vectors else "text, in every `Name-v0`"
+    acts = "vectors, in every `NamePrefix-v0`" if _by_vectors(name) else "text, in every `Name-v0`"
     command = f"`dialog-gym train {name} --help`, or `python -m {spec.entry_point.partition(':')[0]} --help`"
     glance = f"{_sentence(spec.summary)}\n\n| what | here |\n|---|---|\n| acts by | {acts} |\n| command | {command} |"
     return _joined([f"# {name}", glance, "## Card", markdown(card_of(spec.cls.__module__)), *_all_settings(spec)])
+
+
+def _by_vectors(name: str) -> bool:
+    return "Prefix-v0" in str(fields_by_name(agent_spec(name).args)["env"].default)
 
 
 def card_of(module: str) -> str:
@@ -271,10 +275,24 @@ def _environments() -> str:
     return _joined(["# Environments", intro, "\n".join(["| environment | the task |", "|---|---|", *rows])])
 
 
+_LEARNS = {"episodes": "playing", "log": "recorded dialogues", "rankings": "rankings", "": "nothing"}
+
+
 def _agents() -> str:
-    rows = [f"| [`{name}`]({name}.md) | {_cell(_sentence(agent_spec(name).summary))} |" for name in agent_names()]
+    learns = {row.made: _LEARNS[row.learns] for row in suite_of("core").rows.values() if row.kind == "agent"}
+    table = ["| agent | what it is | acts by | learns from |", "|---|---|---|---|"]
+    for name in agent_names():
+        link, summary = f"[`{name}`]({name}.md)", _cell(_sentence(agent_spec(name).summary))
+        acts = "vectors" if _by_vectors(name) else "text"
+        table.append(f"| {link} | {summary} | {acts} | {learns.get(name, 'see its page')} |")
+    choice = (
+        "With an environment to play in, begin with `td3` (a frozen model, steered) or `ppo` (a model that learns). "
+        "With recorded dialogues and a score, begin with `tf_top`. With rankings or pairs, begin with `dpo`, and where "
+        "something must be avoided, with `sacpo`. Measure all of them against `rollouts`, which learns nothing. The "
+        "README's table tells how they compare in our worlds, and [Benchmarks](../benchmarks.md) how to do it in yours."
+    )
     intro = (
         "Each page has the card of the agent's module: the paper, and every difference from it; then all settings "
         "with their defaults. A setting is a flag of `dialog-gym train NAME` and a field of `Args` in Python."
     )
-    return _joined(["# Agents", intro, "\n".join(["| agent | what it is |", "|---|---|", *rows])])
+    return _joined(["# Agents", choice, "\n".join(table), intro])
