@@ -287,9 +287,9 @@ def _agents() -> str:
         table.append(f"| {link} | {summary} | {acts} | {learns.get(name, 'see its page')} |")
     choice = (
         "With an environment to play in, begin with `td3` (a frozen model, steered) or `ppo` (a model that learns). "
-        "With recorded dialogues and a score, begin with `tf_top`. With rankings or pairs, begin with `dpo`, and where "
+        "With dialogues that were scored, begin with `tf_top`. With rankings or pairs, begin with `dpo`, and where "
         "something must be avoided, with `sacpo`. Measure all of them against `rollouts`, which learns nothing. The "
-        "README's table tells how they compare in our worlds, and [Benchmarks](../benchmarks.md) how to do it in yours."
+        "README's table tells how they compare in our worlds, [Benchmarks](../benchmarks.md) how to do it in yours."
     )
     intro = (
         "Each page has the card of the agent's module: the paper, and every difference from it; then all settings "
