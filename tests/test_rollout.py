@@ -30,7 +30,7 @@ from dialog_gym.rollout import (
 from dialog_gym.task import Reply, Task
 from dialog_gym.wrappers import VectorLagrangianWrapper, VectorMisalignedContext
 from tests.lm.models import lm as random_lm
-from tests.toy import GuessTask
+from tests.toy import GuessTask, Hits
 
 TEXT_ID, PREFIX_ID = "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"
 
@@ -190,7 +190,7 @@ class TestSpareRows:
     """Rows for which there is no episode: nobody is asked for them, and the others are as they were."""
 
     def test_neither_partner_nor_reward_is_asked_for_them(self):
-        class Counted(OneATurn):
+        class Counted(Hits):
             asked = 0
 
             def __call__(self, dialogues):
@@ -227,7 +227,9 @@ class TestSpareRows:
         envs.action_space.seed(8)
         drawn = [envs.action_space.sample() for _ in range(max(e.dialogue.turn for e in found.episodes))]
         for row, episode in enumerate(found.episodes):
-            assert np.array_equal(episode.actions, [actions[row] for actions in drawn[: episode.dialogue.turn]])
+            assert np.array_equal(
+                np.array(episode.actions), [actions[row] for actions in drawn[: episode.dialogue.turn]]
+            )
 
     def test_wrappers_know_them(self):
         plain = evaluate(saying("NO"), rows_of(GuessTask(greet=True), 2), episodes=2, seed=5)
