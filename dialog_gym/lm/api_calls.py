@@ -128,7 +128,7 @@ class ApiCalls(Generic[T]):
     def run(
         self,
         asks: Sequence[Ask],
-        read: Callable[[Any], T],
+        read: Callable[[int, Any], T],
         arrived: Callable[[int, T], None] | None = None,
         prompts: Sequence[int] | None = None,
     ) -> list[T]:
@@ -138,7 +138,8 @@ class ApiCalls(Generic[T]):
 
         Args:
             asks: The requests.
-            read: From the JSON of an answer to the result; raises ``BadAnswerError`` if there is none.
+            read: From number and JSON of an answer to the result; raises ``BadAnswerError`` if there is none. What it
+                stumbles over (a missing key, a wrong type) is a malformed answer too.
             arrived: Called with number and result of each request as soon as it is there, even if others fail.
             prompts: What an error calls each request: the number of its prompt, by default the same.
 
@@ -189,15 +190,19 @@ class ApiCalls(Generic[T]):
                 answer = await self._post(batch.session, batch.asks[i])
             if isinstance(answer, Failure):
                 return answer
-            result = batch.read(answer)
         except TimeoutError:
             return Failure("timeout", f"no answer within {self._timeout:g} s", True)
-        except BadAnswerError as error:
-            return Failure(error.kind, str(error), error.again)
         except (aiohttp.ClientError, OSError) as error:
             return Failure("connection", f"{type(error).__name__} {error}", True)
         except ValueError as error:
             return Failure("malformed", f"the answer is no JSON: {error}", True)
+        try:
+            result = batch.read(i, answer)
+        except BadAnswerError as error:
+            return Failure(error.kind, str(error), error.again)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            told = f"{type(error).__name__} {error} in {json.dumps(answer)}"
+            return Failure("malformed", f"the answer cannot be read: {told}", True)
         batch.results[i] = result
         if batch.arrived is not None:
             batch.arrived(i, result)
@@ -255,7 +260,7 @@ class _Batch(Generic[T]):
     limit: asyncio.Semaphore
 
     def __init__(
-        self, asks: Sequence[Ask], read: Callable[[Any], T], arrived: Callable[[int, T], None] | None
+        self, asks: Sequence[Ask], read: Callable[[int, Any], T], arrived: Callable[[int, T], None] | None
     ) -> None:
         self.asks, self.read, self.arrived = asks, read, arrived
         self.results: dict[int, T] = {}

@@ -212,11 +212,12 @@ class OpenAILM:
             _ask({**self._completion(ids + said, Sampling(max_tokens=1)), "prompt_logprobs": 0})
             for ids, said in zip(before, after, strict=True)
         ]
-        tables = self._calls.run(asks, lambda answer: prompt_logprobs(self._counted(answer)))
-        return [
-            np.array([table[len(ids) + k][str(token)]["logprob"] for k, token in enumerate(said)], np.float32)
-            for table, ids, said in zip(tables, before, after, strict=True)
-        ]
+
+        def read(i: int, answer: Any) -> NDArray[np.float32]:
+            told = prompt_logprobs(self._counted(answer))[len(before[i]) :]
+            return np.array([told[k][str(token)]["logprob"] for k, token in enumerate(after[i])], np.float32)
+
+        return self._calls.run(asks, read)
 
     # --- what is asked ---------------------------------------------------------------------------
 
@@ -317,7 +318,7 @@ class OpenAILM:
         address = f"{self.url.removesuffix('/v1')}/tokenize"
         ends = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
         asks = [Ask(address, {"model": self.model, "messages": chat, **ends}) for chat in chats]
-        return self._calls.run(asks, token_ids)
+        return self._calls.run(asks, lambda i, answer: token_ids(answer))
 
     def _key(self, body: Body) -> str:
         return key_of([self.url, body])
@@ -337,7 +338,8 @@ class OpenAILM:
                 self._answers.keep(new[i], answer)
 
         prompts = [keys.index(key) for key in new]
-        said = self._calls.run([_ask(asked[key]) for key in new], self._read, keep, prompts)
+        asks = [_ask(asked[key]) for key in new]
+        said = self._calls.run(asks, lambda i, answer: self._read(answer), keep, prompts)
         found.update(zip(new, said, strict=True))
         return [found[key] for key in keys]
 

@@ -198,6 +198,37 @@ class TestFaults:
         assert lm.counts.retries == {kind: 2}
         assert lm.counts.requests == server.counts["requests"] == 3
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"logprobs": {"content": [{"token": "hi"}]}},
+            {"logprobs": {"content": ["hi"]}},
+            {"logprobs": {"token_logprobs": [None]}},
+            {"logprobs": {"token_logprobs": 1.0}},
+            {"token_ids": ["x"]},
+            {"token_ids": 7},
+        ],
+    )
+    def test_an_answer_of_another_form_is_a_malformed_one(self, server, tiny, monkeypatch, odd):
+        proper, odd_ones = ApiServer.answer, iter([True, True])
+
+        def answer(self, request):
+            found = proper(self, request)
+            if "<p70>" in str(request.body) and next(odd_ones, False):
+                found["choices"][0].update(odd)
+            return found
+
+        monkeypatch.setattr(ApiServer, "answer", answer)
+        lm = client(server)
+        assert lm.generate(CHATS, Sampling(8))[2].text == tiny.generate(CHATS, Sampling(8))[2].text
+        assert lm.counts.retries == {"malformed": 2}
+        odd_ones = iter([True] * 3)
+        with pytest.raises(
+            LanguageModelError, match="malformed after 3 attempts: the answer cannot be read"
+        ) as caught:
+            lm.generate(CHATS, Sampling(8))
+        assert caught.value.prompt == 2
+
     def test_a_time_out_is_tried_again(self, server):
         server.faults = lambda request: "timeout" if request.attempt < 1 else None
         lm = client(server, timeout=0.2)
@@ -444,6 +475,24 @@ class TestVllm:
         for one, other in zip(there, here, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-3)
         assert lm.logprobs([], []) == []
+
+    @pytest.mark.parametrize(
+        "odd", [[None], [None] * 99, [None, *[{"0": {"logprob": -1.0}}] * 99], [None, *[{}] * 99]]
+    )
+    def test_a_table_of_other_tokens_is_a_malformed_answer(self, vllm, monkeypatch, odd):
+        proper = ApiServer.answer
+
+        def answer(self, request):
+            found = proper(self, request)
+            if request.body["prompt"][-2:] == asked:
+                found["choices"][0]["prompt_logprobs"] = odd
+            return found
+
+        monkeypatch.setattr(ApiServer, "answer", answer)
+        asked = [7, 9]
+        with pytest.raises(LanguageModelError, match="prompt 1 of the batch: malformed after 3 attempts") as caught:
+            client(vllm, prefix=str(STEERABLE)).logprobs(CHATS[:2], [[7, 8], asked])
+        assert caught.value.prompt == 1
 
     def test_a_server_that_is_not_vllms(self):
         with (
