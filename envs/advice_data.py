@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from dialog_gym.data.corpora.preferences import ASSISTANT, USER, Said, hh_pair, question, safe_pair, text_of
+from dialog_gym.json_lines import numbered
 from dialog_gym.splits import part
 
 T = TypeVar("T")
@@ -148,11 +149,10 @@ def _records(path: Path) -> list[Any]:
 def _parsed(text: str, kind: str) -> list[Any]:
     if kind == "csv":
         return list(csv.DictReader(io.StringIO(text)))
-    lines = text.split("\n")  # not splitlines: a JSON string may hold other separators as they are
     if kind == "txt":
-        return [line for line in lines if line.strip()]
+        return [line for _, line in numbered(text)]
     if kind == "jsonl":
-        return [json.loads(line) for line in lines if line.strip()]
+        return [json.loads(line) for _, line in numbered(text)]
     if kind != "json":
         raise ValueError(f"unknown ending {kind!r}")
     records = json.loads(text)

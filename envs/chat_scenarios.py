@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from dialog_gym.envs import chat_phrases as phrases
 from dialog_gym.envs.chat_language import from_tokens
 from dialog_gym.envs.chat_reading import understand
+from dialog_gym.json_lines import numbered
 from dialog_gym.splits import part
 
 SITUATION_CHARS = 400
@@ -110,8 +111,7 @@ def _records(path: Path) -> list[tuple[str, Any]]:
         if name.endswith(".csv"):
             return _csv_records(path, text)
         if name.endswith(".jsonl"):
-            lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-            return [(f"line {number}", json.loads(line)) for number, line in lines]
+            return [(f"line {number}", json.loads(line)) for number, line in numbered(text)]
         records = json.loads(text)
     except (ValueError, RecursionError, csv.Error) as error:
         if str(error).startswith(str(path)):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dialog_gym.data.corpora.sotopia import ROLES, SotopiaEpisode, episode, shown_to
+from dialog_gym.json_lines import numbered
 
 __all__ = [
     "RELATIONSHIPS",
@@ -86,14 +87,13 @@ def read_episodes(path: str | Path) -> list[SotopiaEpisode]:
     """
     path = Path(path)
     episodes = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                message = f"{path}, line {number}: expected one JSON object, got a damaged line: {error}"
-                raise ValueError(message) from error
-            episodes.append(_checked(path, f"on line {number}", episode, record))
+    for number, line in numbered(_text(path)):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            message = f"{path}, line {number}: expected one JSON object, got a damaged line: {error}"
+            raise ValueError(message) from error
+        episodes.append(_checked(path, f"on line {number}", episode, record))
     return episodes
 
 

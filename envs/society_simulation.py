@@ -44,8 +44,10 @@ from dialog_gym.envs.society_records import metrics, ranking
 from dialog_gym.envs.society_roles import Roles
 from dialog_gym.envs.society_round import DRAFT, REVISION, Asked, Call, Member, Record, Turn, ask_all
 from dialog_gym.envs.society_settings import FORMAT, Settings, differences, round_path
+from dialog_gym.json_lines import numbered
 
 Told = Callable[[int, dict[str, Json]], None]
+_PRIOR = '{"question", "response", "morality_label": "good" or "bad"}'
 
 
 class Sandbox:
@@ -348,22 +350,21 @@ def read_priors(path: str | Path) -> dict[str, list[tuple[str, str]]]:
         path: JSON (a list) or JSON lines of ``{"question", "response", "morality_label": "good" | "bad"}``.
 
     Raises:
-        ValueError: It is of another form; the message says which record.
+        ValueError: It is of another form, or empty; the message says which record.
     """
     text = Path(path).read_text(encoding="utf-8").strip()
     found: dict[str, list[tuple[str, str]]] = {"good": [], "bad": []}
     try:
-        rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+        rows = json.loads(text) if text.startswith("[") else [json.loads(line) for _, line in numbered(text)]
     except ValueError as error:
         raise ValueError(f"{path} is neither JSON nor JSON lines: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: expected at least one record {_PRIOR}, got none")
     for number, row in enumerate(rows):
         try:
             found[row["morality_label"]].append((str(row["question"]), str(row["response"])))
         except (KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}, record {number}: expected {{"question", "response", "morality_label": "good" or "bad"}}, '
-                f"got {str(row)!r:.120}"
-            ) from error
+            raise ValueError(f"{path}, record {number}: expected {_PRIOR}, got {str(row)!r:.120}") from error
     return found
 
 

@@ -646,6 +646,12 @@ def test_other_formats_are_refused(tmp_path, name, text, message):
     assert str(path) in str(caught.value)
 
 
+def test_a_situation_may_hold_other_ends_of_lines_as_they_are(tmp_path):
+    text = '{"situation": "I won\u2028a\x85prize!", "emotion": "proud"}\n'
+    task = Chat(scenarios=written(tmp_path / "a.jsonl", text))
+    assert [s.text for s in task.situations] == ["I won a prize!"]
+
+
 def test_damaged_and_missing_files_are_refused(tmp_path):
     (tmp_path / "b.json.gz").write_bytes(gzip.compress(json.dumps(RECORDS).encode())[:-12])
     (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")

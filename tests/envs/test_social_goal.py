@@ -669,6 +669,9 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "episodes.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(ValueError, match=r"episodes\.jsonl, record on line 1"):
         read_episodes(tmp_path / "episodes.jsonl")
+    (tmp_path / "episodes.jsonl").write_text('\n{"a": "one\u2028two\x85three"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"episodes\.jsonl, record on line 2"):  # it is JSON, on one line
+        read_episodes(tmp_path / "episodes.jsonl")
 
 
 def test_a_real_scenario_is_told_in_plain_text(tmp_path):

@@ -317,6 +317,13 @@ class TestBad:
         path.write_text('{"question": "q", "response": "r", "morality_label": "fair"}\n')
         with pytest.raises(ValueError, match=r'record 0: expected .*"good" or "bad"'):
             read_priors(path)
+        line = '{"question": "q", "response": "one\u2028two\x85three", "morality_label": "bad"}\n'
+        path.write_text(f"{line}\n{line}", encoding="utf-8")
+        assert read_priors(path) == {"good": [], "bad": [("q", "one\u2028two\x85three")] * 2}
+        for nothing in ("", "\n", "[]"):
+            path.write_text(nothing)
+            with pytest.raises(ValueError, match=r"p.json: expected at least one record .*, got none"):
+                read_priors(path)
 
 
 def says(body) -> str:
