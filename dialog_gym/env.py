@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -453,7 +454,7 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
     ``partner_temperature`` (default 0) and ``partner_tokens`` (64) say how. ``judge``, likewise (or any ``Reward``),
     rewards in place of the task, which is still reported; ``rubric`` names what it judges. ``reward`` and ``cost``, a
     ``Reward``, the name of one or a function that makes one of the task (``dialog_gym.rewards.other.find_reward``), do
-    the same without a model.
+    the same without a model. Of all these, None is the same as nothing.
 
     Raises:
         SettingError: The task has no setting of a name in ``settings``; the message names the nearest.
@@ -463,21 +464,47 @@ def load_task(task: str, settings: Mapping[str, Any]) -> Task:
     make = getattr(importlib.import_module(module), name)
     need_settings(make, own)
     made: Task = make(**own)
-    if any(key in settings for key in ("partner", "partner_temperature", "partner_tokens")):
+    given = {key: settings[key] for key in _COMMON_SETTINGS if settings.get(key) is not None}
+    if given.keys() & {"partner", "partner_temperature", "partner_tokens"}:
         from dialog_gym.partner import played_by_model
 
         made = played_by_model(
-            made, settings.get("partner"), settings.get("partner_temperature"), settings.get("partner_tokens")
+            made, given.get("partner"), given.get("partner_temperature"), given.get("partner_tokens")
         )
-    if "judge" in settings or "rubric" in settings:
+    if given.keys() & {"judge", "rubric"}:
         from dialog_gym.rewards.judge import rewarded_by_judge
 
-        made = rewarded_by_judge(made, settings.get("judge"), settings.get("rubric"))
-    if "reward" in settings or "cost" in settings:
+        made = rewarded_by_judge(made, given.get("judge"), given.get("rubric"))
+    if given.keys() & {"reward", "cost"}:
         from dialog_gym.rewards.other import with_named
 
-        made = with_named(made, settings.get("reward"), settings.get("cost"))
+        made = with_named(made, given.get("reward"), given.get("cost"))
     return made
+
+
+def env_task(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Task:
+    """Return the task that is played in a registered environment, without making the environment.
+
+    Args:
+        env_id: Id of a text or a prefix environment; of ``module:id`` the module must have been imported.
+        env_kwargs: Arguments of the environment. Those that are not the task's (of a prefix environment: who speaks,
+            how, and what is observed) are left out.
+
+    Raises:
+        gym.error.Error: There is no such environment.
+        ValueError: It is not one of dialogues.
+        SettingError: The task has no such setting.
+    """
+    spec = gym.spec(env_id.rpartition(":")[2])
+    settings = {**spec.kwargs, **(env_kwargs or {})}
+    if "task" not in settings:
+        raise ValueError(f"{env_id} is not an environment of dialogues; `dialog-gym envs` lists them")
+    if env_kwargs:  # only then: the entry point of a prefix environment imports torch
+        make = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+        parameters = {} if make is None else inspect.signature(make).parameters
+        for name in [name for name, own in parameters.items() if own.kind is own.KEYWORD_ONLY]:
+            settings.pop(name, None)
+    return load_task(settings.pop("task"), settings)
 
 
 def need_settings(make: Callable[..., Task], own: Mapping[str, Any], *more: str) -> None:

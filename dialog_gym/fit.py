@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
 from dialog_gym import checkpoint
 from dialog_gym.dialogue import Dialogue, Draws
-from dialog_gym.env import load_task
+from dialog_gym.env import env_task
+from dialog_gym.json_lines import numbered
 from dialog_gym.task import Task
 
 if TYPE_CHECKING:
@@ -178,9 +178,7 @@ def read_chats(path: Path) -> list[Chat]:
         ValueError: A line is something else; the message names it.
     """
     chats: list[Chat] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered(path.read_text(encoding="utf-8")):
         try:
             read = json.loads(line)
             messages = read["messages"] if isinstance(read, dict) else read
@@ -198,10 +196,7 @@ def _lessons(options: Options) -> Lessons:
         if len(chats) <= held_out:
             raise ValueError(f"{options.chats} has {len(chats)} chats; at least {held_out + 1} are needed")
         return Lessons(chats[:-held_out], _cut(chats[-held_out:]))
-    settings = {**gym.spec(options.env).kwargs, **options.env_kwargs}
-    if "task" not in settings:
-        raise ValueError(f"{options.env} is not an environment of dialogues; `dialog-gym envs` lists them")
-    task = load_task(settings.pop("task"), settings)
+    task = env_task(options.env, options.env_kwargs)
     return _from_self_play(task, options) if options.corpus is None else _from_corpus(task, *options.corpus, options)
 
 

@@ -13,8 +13,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dialog_gym.env import DialogueEnv, DialogueVectorEnv, advance
-from dialog_gym.errors import DialogueOverError
+from dialog_gym.env import DialogueEnv, DialogueVectorEnv, advance, env_task
+from dialog_gym.errors import DialogueOverError, SettingError
 from tests.toy import GuessTask, Hits
 
 SAY = st.sampled_from(["0", "1", "2", "3", "what?", "WHAT", "", "bye", "Grüße 🙂"])
@@ -353,6 +353,34 @@ def test_render_shows_what_a_person_wants_to_see(capsys):
     human.reset(seed=0)
     human.step("[bold]what?")
     assert "[bold]what?" in capsys.readouterr().out, "what is said is no markup"
+
+
+class TestTheTaskOfAnId:
+    def test_it_is_made_with_the_settings_of_the_id_and_with_arguments(self):
+        assert env_task("dialog_gym/Bargain-v0").roles[0] == "buyer"
+        assert env_task("any_module:dialog_gym/Bargain-v0", {"side": "seller", "cost": None}).roles[0] == "seller"
+        own = {"task": "tests.toy:GuessTask", "highest": 2}
+        gym.register("toy/Guess-v0", entry_point="dialog_gym.env:make_env", kwargs=own)
+        try:
+            assert (env_task("toy/Guess-v0").highest, env_task("toy/Guess-v0", {"highest": 3}).highest) == (2, 3)
+        finally:
+            gym.registry.pop("toy/Guess-v0")
+
+    def test_what_steers_is_none_of_the_tasks(self):
+        speaks = {"lm": "nobody", "prefix": "x", "temperature": 1.0, "max_tokens": 9}
+        others = {"observer": "y", "state": "last", "render_mode": "ansi", "max_turns": 3}
+        task = env_task("dialog_gym/BargainPrefix-v0", {**speaks, **others})
+        assert task.max_turns == 3
+        with pytest.raises(SettingError, match="temperature"):
+            env_task("dialog_gym/Bargain-v0", {"temperature": 1.0})
+        with pytest.raises(SettingError, match="did you mean 'side'"):
+            env_task("dialog_gym/BargainPrefix-v0", {"sid": "buyer"})
+
+    def test_others_are_refused(self):
+        with pytest.raises(ValueError, match="CartPole-v1 is not an environment of dialogues"):
+            env_task("CartPole-v1")
+        with pytest.raises(gym.error.NameNotFound):
+            env_task("dialog_gym/Bargin-v0")
 
 
 def test_gymnasiums_episode_statistics_work():

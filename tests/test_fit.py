@@ -59,6 +59,13 @@ def test_a_file_that_holds_no_chats_is_refused_with_the_line(tmp_path, line):
         read_chats(path)
 
 
+def test_chats_may_hold_other_ends_of_lines_as_they_are(tmp_path):
+    path = tmp_path / "chats.jsonl"
+    said = "one\u2028two\u2029three\x85four"
+    path.write_text(json.dumps([{"role": "user", "content": said}], ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_chats(path) == [[{"role": "user", "content": said}]]
+
+
 def test_prompts_end_before_a_reply():
     def say(*roles):
         return [{"role": role, "content": str(i)} for i, role in enumerate(roles)]

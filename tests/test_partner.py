@@ -309,6 +309,14 @@ class TestTask:
         with pytest.raises(ValueError, match=message):
             load_task("dialog_gym.envs.bargain:Bargain", settings)
 
+    def test_none_is_the_same_as_not_given(self):
+        names = ("partner", "partner_temperature", "partner_tokens", "judge", "rubric", "reward", "cost")
+        task: Any = gym.make(TEXT_ID, **dict.fromkeys(names)).unwrapped
+        assert type(task.task) is Bargain
+        assert set(task.task.reward.terms) == {"deal"}
+        with pytest.raises(ValueError, match="partner_tokens go with a language model"):
+            gym.make(TEXT_ID, partner=None, partner_temperature=0.0)
+
     def test_the_spec_of_the_environment_tells_who_it_is(self):
         env = gym.make(TEXT_ID, partner="tiny", partner_temperature=0.5)
         assert env.spec is not None

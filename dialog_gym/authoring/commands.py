@@ -109,13 +109,11 @@ def _table(rows: list[dict[str, str]]) -> None:
 
 
 def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
-    import gymnasium as gym
-
     from dialog_gym.authoring.modules import user_object
     from dialog_gym.checks import env_findings, reward_findings, task_findings
     from dialog_gym.checks.env_id import FIRST
     from dialog_gym.commands import env_name, text_id
-    from dialog_gym.env import load_task
+    from dialog_gym.env import env_task
     from dialog_gym.rewards.base import Reward
     from dialog_gym.task import Task
 
@@ -132,8 +130,7 @@ def _found(what: str, kwargs: dict[str, Any]) -> list[Any]:
     env_id = text_id(env_name(what))
     found = env_findings(env_id, **kwargs)
     if len(found) > len(FIRST):
-        settings = {**gym.spec(env_id.rpartition(":")[2]).kwargs, **kwargs}
-        found += task_findings(load_task(settings.pop("task"), settings))
+        found += task_findings(env_task(env_id, kwargs))
     return found
 
 

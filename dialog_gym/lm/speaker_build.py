@@ -18,12 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dialog_gym import checkpoint
-from dialog_gym.env import load_task
+from dialog_gym.env import env_task
 from dialog_gym.lm.build_tiny import save_model
 from dialog_gym.lm.pretrained import no_bar
 from dialog_gym.lm.speaker_corpus import Messages, Parts, Source, chats_of, data_hash, lessons_of, read_parts
@@ -99,10 +98,7 @@ def task_of(options: Options) -> Task | None:
     """
     if not options.env:
         return None
-    settings = {**gym.spec(options.env).kwargs, **options.env_kwargs}
-    if "task" not in settings:
-        raise ValueError(f"{options.env} is not an environment of dialogues; `dialog-gym envs` lists them")
-    return load_task(settings.pop("task"), settings)
+    return env_task(options.env, options.env_kwargs)
 
 
 def build(options: Options) -> dict[str, Any]:

@@ -11,26 +11,24 @@ import gymnasium as gym
 
 from dialog_gym.data.episodes import Recorded
 from dialog_gym.dialogue import Json
-from dialog_gym.env import advance, begin, load_task
+from dialog_gym.env import advance, begin, env_task
+from dialog_gym.errors import SettingError
 from dialog_gym.task import Task
 from dialog_gym.world import true_value
 
 
 def task_of(env: str, env_kwargs: Mapping[str, Json]) -> Task:
-    """Return the task of an environment; of a prefix environment that of the text environment below.
+    """Return what ``dialog_gym.env.env_task`` does, made once.
 
     Raises:
         ValueError: It is not one of dialogues.
     """
-    return _made(env.replace("Prefix-v", "-v"), json.dumps(dict(env_kwargs), sort_keys=True))
+    return _made(env, json.dumps(dict(env_kwargs), sort_keys=True))
 
 
 @lru_cache(maxsize=16)
 def _made(env: str, env_kwargs: str) -> Task:
-    settings = {**gym.spec(env).kwargs, **json.loads(env_kwargs)}
-    if "task" not in settings:
-        raise ValueError(f"{env} is not an environment of dialogues; `dialog-gym envs` lists them")
-    return load_task(settings.pop("task"), settings)
+    return env_task(env, json.loads(env_kwargs))
 
 
 def true_turns(recorded: Recorded) -> list[float] | None:
@@ -40,13 +38,13 @@ def true_turns(recorded: Recorded) -> list[float] | None:
     of the turn and the change of the world's ``value``. The dialogue is played again for it, from its seed. Where it
     does not come out the same (a language model was the partner, the environment has changed) nobody knows.
     """
-    if not recorded.env or "partner" in recorded.env_kwargs:
+    if not recorded.env or recorded.env_kwargs.get("partner") is not None:
         return None
-    known = {name: value for name, value in recorded.env_kwargs.items() if name not in _NOT_THE_TASKS}
+    known = {name: value for name, value in recorded.env_kwargs.items() if name not in _OTHER_REWARDS}
     try:
         task: Any = task_of(recorded.env, known)
-    except (gym.error.Error, ValueError):
-        return None  # an environment of somebody else, who is not here
+    except (gym.error.Error, SettingError, ValueError):
+        return None  # an environment of somebody else, who is not here, or one that has changed
     if not hasattr(task, "value"):
         return None
     if hasattr(task, "true_moves"):
@@ -54,7 +52,7 @@ def true_turns(recorded: Recorded) -> list[float] | None:
     return _replayed(task, recorded)
 
 
-_NOT_THE_TASKS = ("lm", "prefix", "speaker", "judge", "rubric", "reward", "cost")
+_OTHER_REWARDS = ("judge", "rubric", "reward", "cost")
 """Arguments that do not move the truth, and may need models."""
 
 

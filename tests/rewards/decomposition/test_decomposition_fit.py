@@ -432,6 +432,12 @@ def test_the_truth_of_a_bargain_sums_to_the_return_less_the_value_of_the_beginni
     assert sum(truth) == pytest.approx(earned - first)
     other = Recorded(5, state.said("buyer", "more"), (*zeros, 0.0), (*zeros, 0.0), env=BARGAIN)
     assert true_turns(other) is None  # it was not played so
+    steered = Recorded(5, state, zeros, zeros, env="dialog_gym/BargainPrefix-v0")
+    speaks = {"lm": "tiny-bargain", "prefix": "pca", "observer": None, "state": "last"}
+    ways = {"temperature": 1.0, "max_tokens": 24, "partner": None, "reward": "Success", "side": "buyer"}
+    assert true_turns(replace(steered, env_kwargs={**speaks, **ways})) == truth  # none of it moves the truth
+    assert true_turns(replace(steered, env_kwargs={"partner": "tiny"})) is None  # whose mind nobody knows
+    assert true_turns(replace(steered, env_kwargs={"gone": 1})) is None  # the environment has no such setting any more
 
 
 # --- metrics, and the objective ---------------------------------------------------------------------
