@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from dialog_gym.commands import Settings, env_name, parse_settings, print_json, show_rows, told_by_run
+from dialog_gym.env import env_task
 from dialog_gym.lm.choose import choose
 
 Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
@@ -80,12 +81,11 @@ def choose_run(
                 f"runs of one environment can be compared, got {runs[0]} ({_shown(places[0])}) and {run} "
                 f"({_shown(place)}): name one with --env and --settings"
             )
-    table = [_played(run, place, (episodes, seed, rows)) for run, place in zip(runs, places, strict=True)]
-    limit = table[0].pop("budget") if budget is None else budget
+    limit = env_task(*places[0]).budget if budget is None else budget
     if limit is None:
         raise ValueError("the environment has no budget of its own; give one with --budget")
-    chosen = choose(runs, [row["reward"] for row in table], [row["cost"] for row in table], limit)
-    told = [{"run": row["run"], "reward": row["reward"], "cost": row["cost"]} for row in table]
+    told = [_played(run, place, (episodes, seed, rows)) for run, place in zip(runs, places, strict=True)]
+    chosen = choose(runs, [row["reward"] for row in told], [row["cost"] for row in told], limit)
     if json:
         print_json({"budget": limit, "candidates": told, "chosen": chosen._asdict()})
         return
@@ -126,15 +126,13 @@ def _shown(place: tuple[str, dict[str, Any]]) -> str:
 
 def _played(run: str, place: tuple[str, dict[str, Any]], trial: tuple[int, int, int]) -> dict[str, Any]:
     """Return what a run earns and costs."""
-    from dialog_gym import baselines
     from dialog_gym.agent import load_agent
     from dialog_gym.rollout import evaluate
 
     name, kwargs = place
     episodes, seed, rows = trial
     found = evaluate(load_agent(run), name, episodes=episodes, seed=seed, rows=rows, env_kwargs=kwargs)
-    budget = baselines.text_rows(baselines.Trial(name, kwargs, rows, rows=rows).venv).task.budget
-    return {"run": run, "reward": float(found.mean), "cost": float(found.cost), "budget": budget}
+    return {"run": run, "reward": float(found.mean), "cost": float(found.cost)}
 
 
 def _rounded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -332,6 +332,10 @@ def test_the_commands(two, tmp_path, capsys, monkeypatch):
     found = json.loads(capsys.readouterr().out)
     assert found["budget"] == 0.05  # the environment's
     assert found["chosen"]["name"] == "b"
+    with monkeypatch.context() as patch:
+        patch.setattr("dialog_gym.rollout.evaluate", lambda *_, **__: pytest.fail("a run was played"))
+        with pytest.raises(ValueError, match="no budget of its own; give one"):
+            run(["choose", "a", "b", "--env", "Bargain-v0"])
     run(["choose", "a", "b", "--env", "Advice-v0", "--budget", "1", "--json"])
     assert json.loads(capsys.readouterr().out)["chosen"]["name"] == "a"
     envs = {"a": "dialog_gym/Advice-v0", "b": "dialog_gym/Chat-v0"}
