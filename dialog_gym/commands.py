@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dialog_gym import checkpoint
 from dialog_gym.authoring.modules import user_module
 from dialog_gym.errors import unknown
 from dialog_gym.judging import Judged, judge_episodes, verdict_json
@@ -287,28 +289,21 @@ def evaluate(
     kwargs = with_models(own, lm=speaks, partner=partner, reward=reward, cost=cost)
     if _acts_by_vectors(told.get("env", env_id)) != _acts_by_vectors(env_id):
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
-    if policy == "oracle" and "partner" in kwargs:
+    if policy == "oracle" and kwargs.get("partner") is not None:
         raise ValueError("there is no oracle: the partner is a language model, whose mind nobody knows")
     trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "tiny", progress=True)
     if known:
         baselines.require(policy, trial)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
+    if out is not None:
+        _make_room(out)
     result, no_scale = _evaluated(policy, trial, raw, cluster)
     judged = None if examiner is None else judge_episodes(examiner, result.episodes)
-    if out is not None:
-        _write_episodes(out, result, judged)
-    costs = cost_json(result, trial)
-    if json:
-        judge_told = {} if judged is None else {"judge": judged.to_json()}
-        print_json({**_told(result, costs), **judge_told})
-    else:
-        told_of_costs = {name: "none" if value is None else f"{value:.3f}" for name, value in costs.items()}
-        show_rows([{**score_row(result), **told_of_costs}], False)
-        if no_scale:
-            Console(highlight=False).print(f"There is no normalised score: {no_scale}.", markup=False)
-        if judged is not None:
-            show_rows(judged.rows(), False)
-            Console(highlight=False, soft_wrap=True).print(judged.spent())
+    try:
+        if out is not None:
+            _write_episodes(out, result, judged)
+    finally:  # a disk that is full by now does not take the result with it
+        _show_evaluation(result, cost_json(result, trial), no_scale, judged, json)
 
 
 def fit(
@@ -479,6 +474,22 @@ def score_row(result: Evaluation) -> dict[str, Any]:
     }
 
 
+def _show_evaluation(
+    result: Evaluation, costs: Mapping[str, float | None], no_scale: str, judged: Judged | None, as_json: bool
+) -> None:
+    if as_json:
+        judge_told = {} if judged is None else {"judge": judged.to_json()}
+        return print_json({**_told(result, costs), **judge_told})
+    told_of_costs = {name: "none" if value is None else f"{value:.3f}" for name, value in costs.items()}
+    show_rows([{**score_row(result), **told_of_costs}], False)
+    if no_scale:
+        Console(highlight=False).print(f"There is no normalised score: {no_scale}.", markup=False)
+    if judged is not None:
+        show_rows(judged.rows(), False)
+        Console(highlight=False, soft_wrap=True).print(judged.spent())
+    return None
+
+
 def _told(result: Evaluation, costs: Mapping[str, float | None]) -> dict[str, Any]:
     found = {**result.to_json(), **costs}
     return found if costs else {name: value for name, value in found.items() if name not in ("cost", "costs")}
@@ -528,10 +539,26 @@ def _scale(references: Callable[[], dict[str, float]]) -> tuple[dict[str, float]
         return {}, str(error)
 
 
+def _make_room(out: Path) -> None:
+    """Make the folder of the file ``out``, before anything is played.
+
+    Raises:
+        ValueError: No file can be written there.
+    """
+    try:
+        if out.exists() and not out.is_file():
+            raise ValueError(f"--out {out}: expected a file to write, got what is no file; nothing was played")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be written: {error}; nothing was played, choose another file") from error
+
+
 def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> None:
     verdicts = [{}] * len(result.episodes) if judged is None else [{"judge": verdict_json(v)} for v in judged.verdicts]
     lines = [{**episode.to_json(), **more} for episode, more in zip(result.episodes, verdicts, strict=True)]
-    out.write_text("".join(json_module.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    checkpoint.write_text(out, "".join(json_module.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def with_models(kwargs: dict[str, Any], **models: str | None) -> dict[str, Any]:
@@ -609,12 +636,11 @@ def _env_row(spec: EnvSpec) -> dict[str, Any]:
 
 def _policy_names(env_id: str) -> list[str]:
     """Return the scripted policies of a world, which need no agent; none where arguments are needed to make it."""
-    from dialog_gym.env import load_task
+    from dialog_gym.env import env_task
     from dialog_gym.world import World
 
-    settings = dict(gym.spec(env_id).kwargs)
     try:
-        task = load_task(settings.pop("task"), settings)
+        task = env_task(env_id)
     except TypeError:
         return []
     return sorted(task.policies()) if isinstance(task, World) else []

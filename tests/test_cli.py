@@ -1,5 +1,6 @@
 """The command line: what it prints, and that every mistake is answered in one sentence."""
 
+import errno
 import io
 import json
 import os
@@ -158,6 +159,33 @@ def test_evaluate_prints_json_and_writes_dialogues(capsys, tmp_path):
     assert seen["normalised"] is None
     assert seen["returns"] == [line["return"] for line in lines]
     assert len(lines) == 6
+
+
+def test_evaluate_makes_the_folder_of_out_before_anything_is_played(capsys, tmp_path, monkeypatch):
+    words = ["evaluate", "oracle", "--env", "Bargain-v0", "--episodes", "2", "--raw", "--json", "--out"]
+    out = tmp_path / "new" / "folder" / "said.jsonl"
+    returns = json.loads(run(capsys, *words, str(out)).out)["returns"]
+    assert [json.loads(line)["return"] for line in out.read_text(encoding="utf-8").split("\n")[:-1]] == returns
+    assert [file.name for file in out.parent.iterdir()] == ["said.jsonl"]
+    monkeypatch.setattr("dialog_gym.commands._evaluated", lambda *_: pytest.fail("dialogues were played"))
+    told = run(capsys, *words, str(out / "below.jsonl"), status=2).err
+    assert f"--out {out / 'below.jsonl'} cannot be written: " in told
+    assert "expected a file to write, got what is no file" in run(capsys, *words, str(out.parent), status=2).err
+
+
+def test_a_disk_that_fills_up_takes_neither_the_result_nor_the_dialogues_of_before(capsys, tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "said.jsonl"
+    out.write_text("of before\n")
+    words = ["evaluate", "oracle", "--env", "Bargain-v0", "--episodes", "2", "--raw", "--json", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        seen = run(capsys, *words, status=2)
+    assert len(json.loads(seen.out)["returns"]) == 2
+    assert "No space left on device" in seen.err
+    assert out.read_text() == "of before\n"
 
 
 def test_evaluate_plays_the_scripted_policies_of_a_world(capsys):
