@@ -7,7 +7,6 @@
     metrics.jsonl      one line per log call; TensorBoard events beside it where tensorboard is installed
     checkpoints/       step-000002016/, ... the last two; see dialog_gym.checkpoint
     agent/             the trained agent, once the run has finished
-    episodes/          evaluation dialogues as readable JSON lines
     result.json        there when the run has finished
     lock               held by the process that writes here
 
@@ -25,7 +24,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -201,18 +200,6 @@ class RunFolder:
                 shutil.rmtree(self._checkpoints / _STEP.format(old))
         except OSError as error:
             raise self._failed(f"the checkpoint of step {step}", error) from error
-
-    def write_episodes(self, name: str, episodes: Iterable[Any]) -> Path:
-        """Write ``episodes/NAME.jsonl``: one JSON value (or object with ``to_json``) per line."""
-        rows = (episode.to_json() if hasattr(episode, "to_json") else episode for episode in episodes)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path = self.path / "episodes" / f"{name}.jsonl"
-        try:
-            path.parent.mkdir(exist_ok=True)
-            checkpoint.write_text(path, text)
-        except OSError as error:
-            raise self._failed(f"the episodes {name!r}", error) from error
-        return path
 
     def save_agent(self, agent: Savable) -> None:
         """Write the trained agent to ``agent_folder``."""

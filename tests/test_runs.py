@@ -39,14 +39,12 @@ def lines(path):
 def test_a_run_is_readable(tmp_path):
     with opened(tmp_path / "a" / "b") as run:
         save(run, 10)
-        run.write_episodes("final", [{"said": "Grüße 🙂"}, {"said": "bye"}])
         run.finish({"steps": 10})
         assert run.finished
     folder = tmp_path / "a" / "b"
     assert json.loads((folder / "config.json").read_text())["args"]["sizes"] == [1, 2]
     assert json.loads((folder / "versions.json").read_text())[0]["python"] == sys.version.split()[0]
     assert lines(folder) == [{"step": 10, "x": 10 / 3}]
-    assert "Grüße 🙂" in (folder / "episodes" / "final.jsonl").read_text(encoding="utf-8").splitlines()[0]
     with opened(folder) as run:
         assert run.finished
 
@@ -197,8 +195,6 @@ def test_a_disk_that_fills_up_says_what_is_safe(tmp_path, monkeypatch):
             patch.setattr(checkpoint, "write_text", failing(errno.ENOSPC))
             with pytest.raises(RunFolderError, match="could not write the result"):
                 run.finish({})
-            with pytest.raises(RunFolderError, match="could not write the episodes 'final'"):
-                run.write_episodes("final", [])
     with opened(tmp_path) as run:
         assert run.last()[0] == 10
 
