@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 import dialog_gym
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.checks.playing import anything
 from dialog_gym.dialogue import Dialogue, Draws, Json
-from dialog_gym.env import DialogueVectorEnv, load_task
+from dialog_gym.env import DialogueVectorEnv, env_task
 from dialog_gym.errors import unknown
 from dialog_gym.partner import PartnerTask
-from dialog_gym.rollout import bootstrap, language_model_policy, wilson
+from dialog_gym.rollout import bootstrap, language_model_policy, spared, wilson
 from dialog_gym.task import Task
 
 ALIKE = 0.8  # share of words that two turns have in common to be called the same
@@ -246,7 +245,8 @@ def _talk(venv: DialogueVectorEnv, agent: Agent, episodes: int, seed: int) -> It
     """Yield every turn of the agent in ``episodes`` dialogues."""
     for start in range(0, episodes, venv.num_envs):
         playing = min(venv.num_envs, episodes - start)
-        observations, infos = venv.reset(seed=[seed + start + row for row in range(venv.num_envs)])
+        seeds = [seed + start + row for row in range(venv.num_envs)]
+        observations, infos = venv.reset(seed=seeds, options=spared(venv, np.arange(venv.num_envs) < playing))
         while venv.live[:playing].any():
             before = list(venv.dialogues)
             observations, *_, infos = venv.step(agent(observations, infos))
@@ -284,11 +284,7 @@ def _agent(venv: DialogueVectorEnv, name: str, lm: Any) -> Agent:
 
 
 def _task(env_id: str, partner: Any, env_kwargs: Mapping[str, Any]) -> Task:
-    spec = gym.spec(env_id.rpartition(":")[2])
-    settings = {**spec.kwargs, **env_kwargs, **({} if partner is None else {"partner": partner})}
-    if "task" not in settings:
-        raise ValueError(f"expected an environment of dialogues, got {env_id}")
-    return load_task(settings.pop("task"), settings)
+    return env_task(env_id, {**env_kwargs, **({} if partner is None else {"partner": partner})})
 
 
 def _before_answer(turn: Heard) -> Dialogue:

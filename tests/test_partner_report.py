@@ -108,6 +108,12 @@ def test_each_fault_is_seen_in_its_row_alone(task, row, share):
     assert found == wanted
 
 
+def test_the_partner_is_asked_for_the_episodes_alone():
+    task = Toy()
+    assert partner_report(task, agent="oracle", episodes=5, rows=4).replies == 5 * Toy.max_turns
+    assert task.batches == [4] * Toy.max_turns + [1] * Toy.max_turns
+
+
 def test_a_world_knows_what_was_understood():
     assert shares(Bargain())["understood the agent"] == 1.0
     assert 0 < shares(Deaf())["understood the agent"] < 0.7
@@ -202,7 +208,7 @@ def test_the_command_prints_a_table_and_json(capsys):
     [
         ("Bargain-v0 --agent orcle", "did you mean 'oracle'"),
         ("Bargain-v0 --episodes 0", "episodes must be at least 1, got 0"),
-        ("CartPole-v1", "expected an environment of dialogues, got CartPole-v1"),
+        ("CartPole-v1", "CartPole-v1 is not an environment of dialogues"),
     ],
 )
 def test_mistakes_are_told(capsys, words, told):
