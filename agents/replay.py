@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dialog_gym import checkpoint
+
 GOES_ON, TERMINATED, TRUNCATED = 0.0, 1.0, 2.0
 COLUMNS = ("observations", "actions", "rewards", "next_observations", "terminals")
 """The arrays of a buffer file, (N, ...) float32, named as in D4RL; ``truncations`` and ``said`` are optional."""
@@ -183,12 +185,10 @@ class ReplayBuffer:
             "terminals": (rows[:, -1] == TERMINATED).astype(np.float32),
             "truncations": (rows[:, -1] == TRUNCATED).astype(np.float32),
         }
-        path = Path(path)
-        partial = path.with_name(f".partial-{path.name}")
-        save_file(
-            {name: np.ascontiguousarray(part) for name, part in parts.items()}, partial, {"rows": str(self.rows)}
-        )
-        partial.replace(path)
+        with checkpoint.replacing(Path(path)) as partial:
+            save_file(
+                {name: np.ascontiguousarray(part) for name, part in parts.items()}, partial, {"rows": str(self.rows)}
+            )
 
     @classmethod
     def load(cls, path: str | Path, *, capacity: int | None = None) -> ReplayBuffer:

@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,11 +149,20 @@ def claim(path: Path, config: Mapping[str, Any]) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` so that the file is either the old or the new one, whatever happens."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield where to write a new ``path``; on leaving it takes the place of ``path``, after an error it is removed.
+
+    The file is either the old or the new one, whatever happens.
+    """
     partial = path.with_name(f"{_PARTIAL}{path.name}")
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        yield partial
+        with open(partial, "r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         os.replace(partial, path)
         _flush_folder(path.parent)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from dialog_gym import checkpoint
 from dialog_gym.commands import print_json, show_rows
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.rewards.base import Reward
@@ -226,8 +227,7 @@ def write(found: Iterable[ScoredDialogue], out: Path | None) -> None:
             pass
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{out.name}")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    with checkpoint.replacing(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         if out.suffix != ".csv":
             for one in found:
                 file.write(json_module.dumps(one.to_json(), ensure_ascii=False) + "\n")
@@ -237,7 +237,6 @@ def write(found: Iterable[ScoredDialogue], out: Path | None) -> None:
             for one in found:
                 turns = zip(one.row.dialogue.turns, one.by_turn(), strict=True)
                 table.writerows((_key(one.row), place, *turn, value) for place, (turn, value) in enumerate(turns))
-    partial.replace(out)
 
 
 def _write_rewarded(found: Iterable[ScoredDialogue], folder: Path, keep_sum: str, name: str, out: Path | None) -> None:

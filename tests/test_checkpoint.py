@@ -11,8 +11,14 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from dialog_gym import checkpoint
+from dialog_gym import checkpoint, scoring
+from dialog_gym.agents.replay import ReplayBuffer
 from dialog_gym.checkpoint import CheckpointError, read, write
+from dialog_gym.data.episodes import Recorded, write_buffer
+from dialog_gym.data.exchange import write_rows
+from dialog_gym.data.rankings import Ranking
+from dialog_gym.data.society_published import write_published
+from dialog_gym.dialogue import Dialogue, Scenario
 
 ARRAYS = {
     "matrix": np.arange(6, dtype=np.float32).reshape(2, 3).T,
@@ -142,6 +148,59 @@ def test_json_files_are_replaced_whole(tmp_path, monkeypatch):
         checkpoint.write_json(path, {"a": "b"})
     assert json.loads(path.read_text()) == {"a": "ü"}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def written_rows(path: Path) -> None:
+    write_rows(path, [{"a": 1}])
+
+
+def written_ratings(path: Path) -> None:
+    write_published(path, [Ranking(({"role": "user", "content": "?"},), ("a", "b"), (1.0, 2.0))])
+
+
+def written_scores(path: Path) -> None:
+    scoring.write([scoring.ScoredDialogue(0, recorded(), [1.0])], path)
+
+
+def written_buffer(path: Path) -> None:
+    write_buffer(path, [recorded()])
+
+
+def saved_buffer(path: Path) -> None:
+    buffer = ReplayBuffer(1, 2, 2)
+    buffer.add(np.zeros((1, 2)), np.zeros((1, 2)), [0.0], np.zeros((1, 2)), [True], [False])
+    buffer.save(path)
+
+
+def recorded() -> Recorded:
+    dialogue = Dialogue(Scenario("x"), ("a", "b"), stop_reason="end").said("a", "Hi!")
+    vectors = np.zeros((2, 2), np.float32)
+    return Recorded(0, dialogue, (0.0,), (0.0,), actions=vectors[:1], states=vectors)
+
+
+@pytest.mark.parametrize("writing", [written_rows, written_ratings, written_scores, written_buffer, saved_buffer])
+def test_every_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, writing):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            writing(path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    writing(path)
+    assert path.read_bytes()[:3] != b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(tmp_path):
+    def dying():
+        yield scoring.ScoredDialogue(0, recorded(), [1.0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scoring.write(dying(), tmp_path / "scores.jsonl")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_real_write_error_of_safetensors_is_an_oserror(tmp_path):

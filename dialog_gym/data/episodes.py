@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from dialog_gym import checkpoint
 from dialog_gym.data.columns import JsonRow
 from dialog_gym.data.store import Table
 from dialog_gym.dialogue import Dialogue, Json
@@ -186,9 +187,8 @@ def write_buffer(path: str | Path, episodes: Iterable[Episode]) -> int:
 
     path, arrays = Path(path), transitions(episodes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
-    partial.replace(path)
+    with checkpoint.replacing(path) as partial:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
     return len(arrays["rewards"])
 
 

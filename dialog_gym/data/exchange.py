@@ -13,12 +13,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from dialog_gym import checkpoint
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.rankings import Ranking, Rankings
@@ -113,17 +113,10 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
     """Write rows as JSON lines, whole or not at all, and return how many there were."""
     path, count = Path(path), 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with checkpoint.replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
     return count
 
 

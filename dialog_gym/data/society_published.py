@@ -16,12 +16,12 @@ have a revised response in them; the rest is imitation.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dialog_gym import checkpoint
 from dialog_gym.data.corpora.files import Source
 from dialog_gym.data.rankings import Ranking
 from dialog_gym.data.society import IMITATION, REALIGNMENT, SELF_CRITIC
@@ -90,20 +90,13 @@ def write_published(path: str | Path, rankings: Iterable[Ranking]) -> int:
     """
     path, count = Path(path), 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write("[")
-            for row in rankings:
-                file.write(",\n" if count else "\n")
-                file.write(json.dumps(record_of(row), ensure_ascii=False, allow_nan=False))
-                count += 1
-            file.write("\n]\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with checkpoint.replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.write("[")
+        for row in rankings:
+            file.write(",\n" if count else "\n")
+            file.write(json.dumps(record_of(row), ensure_ascii=False, allow_nan=False))
+            count += 1
+        file.write("\n]\n")
     return count
 
 
