@@ -29,7 +29,7 @@ class ChatSession:
         Raises:
             ValueError: A row is unknown or named twice, or has no prompt.
         """
-        rows = self._check_rows(rows)
+        rows = different_rows(rows, len(self._prompts))
         if len(prompts) != len(rows):
             raise ValueError(f"expected one prompt per row, got {len(prompts)} prompts for {len(rows)} rows")
         for row, prompt in zip(rows, prompts, strict=True):
@@ -52,7 +52,7 @@ class ChatSession:
             LanguageModelError: The model failed to answer.
         """
         prompts: list[Messages] = []
-        for row in self._check_rows(rows):
+        for row in different_rows(rows, len(self._prompts)):
             prompt = self._prompts[row]
             if prompt is None:
                 raise ValueError(f"row {row} holds no prompt: read it before it is written")
@@ -61,11 +61,17 @@ class ChatSession:
 
     def forget(self, rows: Sequence[int] | None = None) -> None:
         """Drop the prompts of ``rows`` (None: all)."""
-        for row in range(len(self._prompts)) if rows is None else self._check_rows(rows):
+        for row in range(len(self._prompts)) if rows is None else different_rows(rows, len(self._prompts)):
             self._prompts[row] = None
 
-    def _check_rows(self, rows: Sequence[int]) -> list[int]:
-        checked = [int(row) for row in rows]
-        if len(set(checked)) != len(checked) or not all(0 <= row < len(self._prompts) for row in checked):
-            raise ValueError(f"rows must be different numbers from 0 to {len(self._prompts) - 1}, got {checked}")
-        return checked
+
+def different_rows(rows: Sequence[int], count: int) -> list[int]:
+    """Return ``rows`` of a session that has ``count``.
+
+    Raises:
+        ValueError: A row is unknown or named twice.
+    """
+    checked = [int(row) for row in rows]
+    if len(set(checked)) != len(checked) or not all(0 <= row < count for row in checked):
+        raise ValueError(f"rows must be different numbers from 0 to {count - 1}, got {checked}")
+    return checked

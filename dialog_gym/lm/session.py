@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dialog_gym.lm.base import Embeddings, Generation, Messages, Position, Sampling
+from dialog_gym.lm.chat_session import different_rows
 from dialog_gym.lm.decoding import Decoder, Replies
 from dialog_gym.lm.kv_cache import KeyValueCache
 from dialog_gym.lm.memory import ChatMemory, common
@@ -49,7 +50,7 @@ class TransformersSession:
         Raises:
             ValueError: A row is unknown or named twice, a prompt is malformed or longer than the model can read.
         """
-        rows = self._check_rows(rows)
+        rows = different_rows(rows, self.rows)
         if len(prompts) != len(rows):
             raise ValueError(f"expected one prompt per row, got {len(prompts)} prompts for {len(rows)} rows")
         tokens = self.lm.encode(prompts)
@@ -99,7 +100,7 @@ class TransformersSession:
         Raises:
             ValueError: A row was not read, or arguments do not fit.
         """
-        rows = self._check_rows(rows)
+        rows = different_rows(rows, self.rows)
         if not rows:
             return []
         if unread := [row for row in rows if not self._lengths[row]]:
@@ -177,7 +178,7 @@ class TransformersSession:
         if rows is None:
             self._cache = KeyValueCache(self.rows)
             self._logits = None
-        for row in range(self.rows) if rows is None else self._check_rows(rows):
+        for row in range(self.rows) if rows is None else different_rows(rows, self.rows):
             self._ids[row] = []
             self._sums[row] = {}
             self._lengths[row] = 0
@@ -234,9 +235,3 @@ class TransformersSession:
         nothing = [0] * len(rows)
         logits = self.lm.prefill(cache, range(len(rows)), tokens, nothing, prefix=prefix, at=behind_bos).logits
         return self.lm.generations(Decoder(self.lm, cache, lengths, sampling, uniform).run(logits[:, -1]))
-
-    def _check_rows(self, rows: Sequence[int]) -> list[int]:
-        checked = [int(row) for row in rows]
-        if len(set(checked)) != len(checked) or not all(0 <= row < self.rows for row in checked):
-            raise ValueError(f"rows must be different numbers from 0 to {self.rows - 1}, got {checked}")
-        return checked

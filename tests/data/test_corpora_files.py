@@ -158,7 +158,7 @@ def test_what_never_ends_is_not_read_into_memory(tmp_path, monkeypatch):
     assert before == rest == [(0, 1)]
     assert "not closed within 200000 characters" in message
     (tmp_path / "a.jsonl").write_text('1\n"' + "x" * 900_000)
-    before, message, rest, _ = bad(tmp_path / "a.jsonl", Source.json_lines)
+    before, message, rest, _ = bad(tmp_path / "a.jsonl", Source.rows)
     assert before == rest == [(0, 1)]
     assert "a line is longer than 200000 characters" in message
 

@@ -190,11 +190,6 @@ class Source:
             with self._whole(file) as text:
                 yield from self._values(JsonStream(text).arrays())
 
-    def json_lines(self, *patterns: str) -> Numbered:
-        """Yield JSON values, one a line; empty lines are left out."""
-        for file in self.files(*patterns):
-            yield from self._json_lines(file)
-
     def lines(self, *patterns: str) -> Numbered:
         """Yield lines without their end; empty ones are left out."""
         for file in self.files(*patterns):
