@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -362,7 +363,8 @@ class TestTheTaskOfAnId:
         own = {"task": "tests.toy:GuessTask", "highest": 2}
         gym.register("toy/Guess-v0", entry_point="dialog_gym.env:make_env", kwargs=own)
         try:
-            assert (env_task("toy/Guess-v0").highest, env_task("toy/Guess-v0", {"highest": 3}).highest) == (2, 3)
+            made: list[Any] = [env_task("toy/Guess-v0"), env_task("toy/Guess-v0", {"highest": 3})]
+            assert [task.highest for task in made] == [2, 3]
         finally:
             gym.registry.pop("toy/Guess-v0")
 
