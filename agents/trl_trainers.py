@@ -17,14 +17,11 @@ A trainer seeds Python, NumPy and torch as a whole; their states are set back.
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from datasets import Dataset
 from torch import nn
 from trl.trainer.dpo_config import DPOConfig
@@ -34,6 +31,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from dialog_gym.agents.lm_network import LMNetwork
+from dialog_gym.chance import global_random_state_kept
 from dialog_gym.rewards.reward_model import quiet
 
 
@@ -112,7 +110,7 @@ def make_trainer(
     config_class = DPOConfig if kind == "dpo" else KTOConfig
     model, use_cache = network.model, network.plain.config.use_cache
     device = next(model.parameters()).device
-    with tempfile.TemporaryDirectory() as folder, quiet(), _chance_kept():
+    with tempfile.TemporaryDirectory() as folder, quiet(), global_random_state_kept():
         config = config_class(
             output_dir=folder,
             per_device_train_batch_size=batch,
@@ -158,14 +156,3 @@ def as_reference(model: Any) -> Any:
 def release(model: Any) -> None:
     """Take off a model what TRL has put on it."""
     vars(model).pop("forward", None)
-
-
-@contextmanager
-def _chance_kept() -> Iterator[None]:
-    """Set the generators of Python, NumPy and torch back behind the block."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002, the state that TRL seeds
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002

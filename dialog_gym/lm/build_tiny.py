@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from dialog_gym.chance import global_random_state_kept
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.base import Sampling
 from dialog_gym.lm.prefix import SteerMap
@@ -130,7 +131,8 @@ def perplexity(model: LlamaForCausalLM, chats: Sequence[Chat]) -> float:
 
 def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a folder that ``AutoModelForCausalLM.from_pretrained`` loads; weights in half precision."""
-    half = LlamaForCausalLM(model.config).half()
+    with global_random_state_kept():  # what is drawn is overwritten
+        half = LlamaForCausalLM(model.config).half()
     half.load_state_dict(model.state_dict())
     half.generation_config.pad_token_id = model.config.pad_token_id
     half.save_pretrained(folder)

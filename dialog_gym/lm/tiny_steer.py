@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
+from dialog_gym.chance import global_random_state_kept
 from dialog_gym.lm.prefix import SteerMap
 from dialog_gym.lm.tiny_corpus import Chat, Layout, padded
 from dialog_gym.lm.tiny_training import batches, cosine, step
@@ -121,6 +122,7 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
 
 
+@global_random_state_kept()
 def train_steer(
     args: Settings, model: LlamaForCausalLM, chats: Sequence[Chat], layout: Layout, world_tokens: Sequence[int]
 ) -> tuple[SteerMap, ReplyEncoder]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from dialog_gym.chance import global_random_state_kept
 from dialog_gym.lm.tiny_corpus import END, PAD
 
 
@@ -41,8 +42,9 @@ def new_llama(
         eos_token_id=end,
         pad_token_id=pad,
     )
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(config)
+    with global_random_state_kept():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
 
 
 def batches(lengths: Sequence[int], size: int, epochs: float, rng: np.random.Generator) -> Iterator[list[int]]:

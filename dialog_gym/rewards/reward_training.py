@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from dialog_gym.chance import global_random_state_kept
 from dialog_gym.rewards.reward_model import SETTINGS, RewardModel, load_scalar_model, quiet, raw_scores, token_ids
 
 Pair = tuple[list[dict[str, str]], list[dict[str, str]]]
 """Two chats: what was chosen, and what was rejected."""
 
 
+@global_random_state_kept()
 def train_reward_model(
     pairs: Iterable[Mapping[str, Any]],
     base: str | Path,

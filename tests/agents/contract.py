@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from dialog_gym.agent import Agent, agent_spec, load_agent
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.runs import RunFolderError
 from tests.agents.worlds import AIM, Aim
+from tests.test_chance import random_state
 
 QUICK: dict[str, Any] = {"env": AIM, "eval_every": 0, "track": "none", "progress": False}
 
@@ -84,10 +83,9 @@ def check_saving(agent: Agent, observations: np.ndarray[Any, Any], folder: Path)
 def check_repeats(
     train: Callable[..., Agent], args: Any, agent: Agent, observations: np.ndarray[Any, Any], folder: Path
 ) -> None:
-    state = (torch.get_rng_state(), random.getstate(), str(np.random.get_state()))  # noqa: NPY002, left alone
+    state = random_state()
     again = train(replace(args, out=str(folder / "b")))
-    assert torch.equal(state[0], torch.get_rng_state())
-    assert state[1:] == (random.getstate(), str(np.random.get_state()))  # noqa: NPY002
+    assert random_state() == state  # left alone
     np.testing.assert_array_equal(again.act(observations), agent.act(observations))
     assert numbers(folder / "a") == numbers(folder / "b")
     finished = train(replace(args, out=str(folder / "a")))  # at once

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dialog_gym.agent import load_agent
-from dialog_gym.agents import dpo, kto
+from dialog_gym.agents import dpo, kto, trl_trainers
 from dialog_gym.agents.lm_network import load_model
 from dialog_gym.agents.preference_data import (
     Context,
@@ -33,6 +33,7 @@ from dialog_gym.lm.transformers_lm import TransformersLM
 from dialog_gym.rollout import make_rows
 from tests.agents.contract import numbers
 from tests.agents.graph import random_walks, walker
+from tests.test_chance import random_state
 
 QUICK: dict[str, Any] = {
     "env": "",
@@ -349,6 +350,19 @@ def test_it_learns_what_is_preferred_and_can_be_loaded(module, cls, lora, args):
     for name, value in policy.network.named_parameters():
         assert torch.equal(value, theirs[name])
     assert list(theirs) == list(dict(cls.build(told).network.named_parameters()))  # nothing of TRL's is left
+
+
+def test_a_trainer_that_fails_leaves_what_others_draw_alone(args, monkeypatch):
+    class Failing(trl_trainers.TokenDPO):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            raise RuntimeError("no trainer")
+
+    monkeypatch.setattr(trl_trainers, "TokenDPO", Failing)
+    state = random_state()
+    with pytest.raises(RuntimeError, match="no trainer"):
+        dpo.Training(dpo.DPO, dpo.Args(**args))
+    assert random_state() == state
 
 
 def test_the_cost_is_learned_to_be_low(args):

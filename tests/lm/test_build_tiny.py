@@ -15,6 +15,7 @@ from dialog_gym.lm.state_map import load_state_map
 from dialog_gym.lm.tiny_corpus import Chat, Layout, befores, encode, load_worlds, self_play
 from dialog_gym.lm.tiny_steer import Branches, Replies, ReplyEncoder, kl_to_prior, standard
 from dialog_gym.lm.transformers_lm import TransformersLM
+from tests.test_chance import random_state
 
 TASK = Bargain()
 PLAYED = self_play([TASK], 6, seed=5)
@@ -151,7 +152,9 @@ def test_unknown_worlds_are_refused():
 def test_a_small_build_makes_models_that_load_and_are_the_same_again(tmp_path):
     few = Args(tmp_path / "a", ("bargain",), dialogues=64, facts_dialogues=60, vocabulary=400)
     args = replace(few, batch=16, steer_batch=16, width=48, layers=1, heads=3, seed=3)
+    state = random_state()
     figures = build(args)
+    assert random_state() == state  # what others draw is left alone
     again = build(replace(args, out=tmp_path / "b"))
     assert {**figures, "cpu_seconds": 0} == {**again, "cpu_seconds": 0}
     for name, width in (("tiny", 64), ("tiny-bargain", 48)):

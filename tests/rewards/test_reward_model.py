@@ -14,6 +14,7 @@ from dialog_gym.rewards.base import checked
 from dialog_gym.rewards.reward_model import SETTINGS
 from tests.lm.models import llama, tokenizer
 from tests.rewards.judges import dialogue
+from tests.test_chance import random_state
 
 GOOD = ["thank you so much", "fine, you have a deal", "it is in very good shape", "thank you, that is fine"]
 BAD = ["no way, sorry", "that is too much", "I will not", "no, not below that, sorry"]
@@ -95,7 +96,9 @@ def test_it_learns_a_simple_preference(trained):
 def test_an_encoder_learns_too(tmp_path, capsys):
     begun = base(tmp_path / "base", "bert")
     capsys.readouterr()
+    state = random_state()
     model = train_reward_model(pairs(320), begun, tmp_path / "out", epochs=3, learning_rate=3e-3, held_out=0)
+    assert random_state() == state  # what others draw is left alone
     assert accuracy(model, pairs(200, start=10_000)) > 0.9
     assert model.settings["accuracy"] is None
     assert "".join(capsys.readouterr()) == ""  # a library that talks while it works is a nuisance
