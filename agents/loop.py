@@ -8,13 +8,15 @@ way, since launchers wait for half a minute only.
 from __future__ import annotations
 
 import logging
+import numbers
 import os
 import signal
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
 import torch
 
@@ -71,6 +73,7 @@ class RunArgs:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        check_choices(self)
         at_least(self, 1, "steps", "rows", "log_every", "checkpoint_every", "keep", "eval_episodes")
         at_least(self, 0, "seed", "eval_seed", "eval_every", "threads")
 
@@ -85,6 +88,36 @@ def at_least(args: object, bound: int, *names: str) -> None:
     for name in names:
         if not getattr(args, name) >= bound:
             raise ValueError(f"{name} must be at least {bound}, got {getattr(args, name)}")
+
+
+def above_0(args: object, *names: str) -> None:
+    """Raise ValueError if one of the settings ``names`` is not above 0."""
+    for name in names:
+        if not getattr(args, name) > 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(args, name)}")
+
+
+def from_0_to_1(args: object, *names: str) -> None:
+    """Raise ValueError if one of the settings ``names`` is not from 0 to 1."""
+    for name in names:
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {getattr(args, name)}")
+
+
+def check_choices(args: object) -> None:
+    """Raise ValueError if a setting is none of the choices that its type names (``Literal``, or a union with one)."""
+    for name, hint in get_type_hints(type(args)).items():
+        kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        others = [kind for kind in kinds if get_origin(kind) is not Literal]
+        value = getattr(args, name)
+        if choices and value not in choices and not any(_is_a(value, kind) for kind in others):
+            told = [*map(repr, choices), *("None" if kind is type(None) else kind.__name__ for kind in others)]
+            raise ValueError(f"{name} must be one of {', '.join(told)}, got {value!r}")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    return isinstance(value, numbers.Real if kind is float else kind)
 
 
 class Training(Protocol[AgentT_co]):

@@ -53,7 +53,7 @@ from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
 from dialog_gym.agents.lm_processes import accelerator_of, gathered, micro_of, together
 from dialog_gym.agents.lm_steps import StepArgs, Stepped, Stepper, Sums
 from dialog_gym.agents.lm_tokens import TokenRow, batch_of
-from dialog_gym.agents.loop import at_least, run_training
+from dialog_gym.agents.loop import above_0, at_least, from_0_to_1, run_training
 from dialog_gym.agents.ppo_judge import Judge
 from dialog_gym.agents.ppo_play import Played, Player, rows_of
 from dialog_gym.agents.state import Arrays, join, split
@@ -145,9 +145,7 @@ class Args(StepArgs):
         at_least(self, 1, "episodes", "epochs")
         at_least(self, 0, "clip_ratio", "entropy", "value_weight", "value_clip", "value_lr", "stop_kl", "samples")
         at_least(self, 0, "kl_weight", "kl_target", "kl_rate")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        from_0_to_1(self, "gamma", "lam")
         if self.episodes % self.batch:
             raise ValueError(f"batch must divide episodes, got batch={self.batch} and episodes={self.episodes}")
         if self.grouped and (self.group < 2 or self.episodes % self.group):
@@ -160,8 +158,7 @@ class Args(StepArgs):
                 f"lora_dropout={self.lora_dropout}: with dropout the policy that learns is not the one that spoke; "
                 "set it to 0"
             )
-        if not self.lr:
-            raise ValueError("lr must be above 0, got 0")
+        above_0(self, "lr")
         if not self.env:
             raise ValueError("ppo learns by playing: it needs an environment (env)")
         if isinstance(self.budget, (int, float)):

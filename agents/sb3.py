@@ -13,9 +13,8 @@ begins again and ends with the numbers it would have had.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -37,8 +36,18 @@ from torch.nn import functional as F
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, config_of, main
 from dialog_gym.agents.collect import VectorArgs, checked_rows, make_vector_env
-from dialog_gym.agents.loop import NO_EFFECT, at_least, due, mean_return, one_process, torch_threads
+from dialog_gym.agents.loop import (
+    NO_EFFECT,
+    above_0,
+    at_least,
+    due,
+    from_0_to_1,
+    mean_return,
+    one_process,
+    torch_threads,
+)
 from dialog_gym.agents.state import join, split, to_numpy, to_torch
+from dialog_gym.chance import global_random_state_kept
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.rewards.spec import paid_by
 from dialog_gym.runs import Interrupted, RunFolder
@@ -97,6 +106,9 @@ class Args(VectorArgs):
         """Refuse what SB3 would fail on later."""
         super().__post_init__()
         at_least(self, 1, "batch", "rollout", "epochs")
+        at_least(self, 0, "updates_per_step", "random_steps", "explore")
+        above_0(self, "tau", "critic_lr", "actor_lr", "obs_clip", "temperature")
+        from_0_to_1(self, "gamma", "tau", "gae_lambda")
         if self.algo != "ppo" and self.rows * self.updates_per_step < 1:
             raise ValueError(
                 f"rows * updates_per_step must be at least 1 update per vector step, got {self.rows} * "
@@ -357,7 +369,7 @@ def train(args: Args, *, evaluate: Evaluate | None = None) -> SB3Agent:
             return SB3Agent.load(run.agent_folder)
         rows = SB3VecEnv(make_vector_env(args.env, args.rows, paid_by(args.env_kwargs, args.reward), args.budget))
         env = VecNormalize(rows, norm_reward=False, clip_obs=args.obs_clip, epsilon=_EPSILON, gamma=args.gamma)
-        with closing(env), _global_random_state_kept(), run.catching_interrupts():
+        with closing(env), global_random_state_kept(), run.catching_interrupts():
             agent = _learn(args, env, run, evaluate or mean_return(args))
             run.save_agent(agent)
             run.finish({"steps": args.steps})
@@ -376,18 +388,6 @@ def _learn(args: Args, env: VecNormalize, run: RunFolder, evaluate: Evaluate) ->
             f"stopped at step {model.num_timesteps}; SB3 keeps no checkpoints: start it again to begin anew"
         )
     return agent
-
-
-@contextmanager
-def _global_random_state_kept() -> Iterator[None]:
-    """SB3 seeds the global generators of Python, NumPy and torch; give them back as they were."""
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from dialog_gym import checkpoint
 from dialog_gym.agent import Agent, Evaluate, args_from_json, load_agent, main
 from dialog_gym.agents.collect import Collector, VectorArgs, checked_rows
-from dialog_gym.agents.loop import at_least, one_process, run_training
+from dialog_gym.agents.loop import above_0, at_least, from_0_to_1, one_process, run_training
 from dialog_gym.agents.networks import RunningNorm
 from dialog_gym.agents.replay import ReplayBuffer
 from dialog_gym.agents.state import Arrays, join, split, to_numpy, to_torch
@@ -160,7 +160,9 @@ class Args(VectorArgs):
             )
         at_least(self, 1, "batch", "n_step", "delay", "buffer_size")
         at_least(self, 0, "updates_per_step", "random_steps", "explore", "explore_end", "target_noise", "alpha")
-        at_least(self, 0, "blur", "shares_decay")
+        at_least(self, 0, "blur", "shares_decay", "target_clip")
+        above_0(self, "tau", "critic_lr", "actor_lr", "obs_clip")
+        from_0_to_1(self, "gamma", "tau")
 
     @property
     def data_used(self) -> tuple[str, ...]:

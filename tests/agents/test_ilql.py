@@ -252,6 +252,10 @@ def test_rewards_that_are_all_the_same_are_refused(args, tmp_path, monkeypatch):
         ({"tau": 1.2}, "tau must be at most 1, got 1.2"),
         ({"floor": 2.0}, "floor must be at most 1"),
         ({"cql": -1.0}, "cql must be at least 0"),
+        ({"per": "x"}, "per must be one of 'turn', 'token', got 'x'"),
+        ({"rank": "x"}, "rank must be one of 'q', 'v', got 'x'"),
+        ({"empty": "skp"}, "empty must be one of 'refuse', 'skip', 'keep', got 'skp'"),
+        ({"best": "retrun"}, "best must be one of 'loss', 'return', 'none', got 'retrun'"),
         ({"candidates": 4, "temperature": 0.0}, "set temperature above 0"),
     ],
 )

@@ -98,3 +98,24 @@ def test_ctrl_c_stops_it(tmp_path, monkeypatch):
 def test_too_few_updates_are_refused():
     with pytest.raises(ValueError, match=r"at least 1 update per vector step, got 1 \* 0.5"):
         Args(rows=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"algo": "a2c"}, "algo must be one of 'ppo', 'sac', 'td3', got 'a2c'"),
+        ({"gamma": -0.1}, "gamma must be from 0 to 1, got -0.1"),
+        ({"gae_lambda": 1.1}, "gae_lambda must be from 0 to 1, got 1.1"),
+        ({"tau": 0.0}, "tau must be above 0, got 0"),
+        ({"tau": 2.0}, "tau must be from 0 to 1, got 2"),
+        ({"actor_lr": 0.0}, "actor_lr must be above 0, got 0"),
+        ({"critic_lr": -1.0}, "critic_lr must be above 0, got -1"),
+        ({"obs_clip": 0.0}, "obs_clip must be above 0, got 0"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0"),
+        ({"explore": -0.2}, "explore must be at least 0, got -0.2"),
+        ({"random_steps": -1}, "random_steps must be at least 0, got -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Args(**settings)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import shutil
 import signal
@@ -506,12 +507,33 @@ def test_evaluations_are_logged_and_do_not_disturb(tmp_path):
         ({"budget": -0.1}, "budget must be at least 0, got -0.1"),
         ({"decompose": True, "n_step": 2}, "give only one"),
         ({"uniform": 1.5}, "share of actions, 0 to 1, got 1.5"),
+        ({"gamma": 1.1}, "gamma must be from 0 to 1, got 1.1"),
+        ({"gamma": math.nan}, "gamma must be from 0 to 1, got nan"),
+        ({"tau": 0.0}, "tau must be above 0, got 0"),
+        ({"tau": 1.5}, "tau must be from 0 to 1, got 1.5"),
+        ({"actor_lr": -1e-3}, "actor_lr must be above 0, got -0.001"),
+        ({"critic_lr": 0.0}, "critic_lr must be above 0, got 0"),
+        ({"target_clip": -0.1}, "target_clip must be at least 0, got -0.1"),
+        ({"obs_clip": 0.0}, "obs_clip must be above 0, got 0"),
+        ({"activation": "tanh"}, "activation must be one of 'relu', 'silu', got 'tanh'"),
+        ({"track": "tensorbord"}, "track must be one of 'tensorboard', 'wandb', 'none', got 'tensorbord'"),
+        ({"budget": "tsk"}, "budget must be one of 'task', float, None, got 'tsk'"),
         ({"hidden": (8, 0)}, "hidden must be widths of at least 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Args(**settings)
+
+
+@pytest.mark.parametrize("budget", [None, 0, 0.5, np.float32(0.5), "task"])
+def test_every_form_of_a_budget_is_a_choice(budget):
+    assert Args(budget=budget).budget == budget
+
+
+def test_settings_at_their_bounds_are_accepted():
+    Args(gamma=0.0, tau=1.0, target_clip=0.0, obs_clip=math.inf)
+    assert Args.published().obs_clip == math.inf
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
