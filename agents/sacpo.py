@@ -8,8 +8,8 @@ So the beta of a later stage is beta / lambda: the smaller, the safer. There may
 
 Several betas, ``dpo:-cost:0.1,0.05,0.025``, are a sweep. Each stage is a run of its own in ``OUT/stages``, named after
 the stages up to it, so what two chains have in common is trained once, also by a later command with the same ``out``;
-a killed command goes on where it was. Any setting of a stage's algorithm can stand behind it:
-``kto:-cost:0.1?threshold=-0.2&lr=0.0005&data=data/safety``.
+a killed command goes on where it was. Any setting of a stage's training can stand behind it
+(``kto:-cost:0.1?threshold=-0.2&lr=0.0005&data=data/safety``); what the policy is, is the same in all (``SHARED``).
 
 A stage learns from ``data`` (off-policy), or with ``?sample=EPISODES`` from rankings that are branched in ``env`` from
 what the stage before it says (on-policy).
@@ -26,13 +26,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, get_origin, get_type_hints
 
 from accelerate import PartialState  # type: ignore[import-untyped]
 
@@ -47,11 +46,14 @@ from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.rank import NEXT, Options, collect_rankings
 from dialog_gym.errors import unknown
 from dialog_gym.lm.merge_adapters import sum_adapters, with_adapter, without_adapter
+from dialog_gym.lm.spec import converted
 from dialog_gym.runs import lock_folder
 
 log = logging.getLogger("dialog_gym")
 
 ALGORITHMS = ("dpo", "kto")
+SHARED = {"metric", "beta", "out", "env_kwargs", *LMArgs.__annotations__}
+"""Settings that no stage has of its own. Those of ``LMArgs`` say what a policy is: stages go on from each other's."""
 
 
 @dataclass(frozen=True)
@@ -172,28 +174,26 @@ def stage_args(args: Args, chain: Chain, start: str) -> Any:
     cls = agent_spec(stage.algorithm).args
     shared = {one.name for one in fields(StageArgs)} - (set() if args.lr else {"lr"})
     given = {name: getattr(args, name) for name in shared}
-    own = {name: _converted(cls, stage.algorithm, name, text) for name, text in stage.options}
+    own = {name: _own(cls, stage.algorithm, name, text) for name, text in stage.options}
     if stage.sample:
         own["data"] = (str(_sampled(args, chain)),)
     place = {"lm": start, "out": str(folder_of(args.out, chain)), "metric": stage.metric, "beta": stage.beta}
     return cls(**{**given, **own, **place})
 
 
-def _converted(cls: type[Any], algorithm: str, name: str, text: str) -> Any:
+def _own(cls: type[Any], algorithm: str, name: str, text: str) -> Any:
+    """Return the setting ``name`` that a stage has of its own, of the type that ``cls`` declares."""
     hints = get_type_hints(cls)
-    if name not in hints or name in ("lm", "out", "metric", "beta", "env", "env_kwargs"):
-        raise unknown(f"setting of a stage of {algorithm}", name, set(hints) - {"lm", "out", "metric", "beta"})
-    hint = hints[name]
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if get_origin(hint) is tuple:
+    if name in SHARED:
+        raise ValueError(
+            f"{name} cannot be of one stage, got {name}={text}: metric and beta stand before the ?, and what the "
+            "policy is and where it plays holds for all stages, so give it to the whole run"
+        )
+    if name not in hints:
+        raise unknown(f"setting of a stage of {algorithm}", name, set(hints) - SHARED)
+    if get_origin(hints[name]) is tuple:
         return tuple(text.split(","))
-    for kind in (bool, int, float):
-        if kind in kinds:
-            try:
-                return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-            except (KeyError, ValueError):
-                raise ValueError(f"{name} of a stage must be of type {kind.__name__}, got {text!r}") from None
-    return text
+    return converted(f"{name} of a stage", text, hints[name])
 
 
 def _sampled(args: Args, chain: Chain) -> Path:

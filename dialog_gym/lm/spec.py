@@ -91,7 +91,7 @@ def arguments(make: Callable[..., Any], options: Mapping[str, str], taken: Colle
     found: dict[str, Any] = {}
     for name, value in options.items():
         if name in named:
-            found[name] = _converted(name, value, hints.get(name, str))
+            found[name] = converted(f"option {name!r}", value, hints.get(name, str))
         elif open_ended:
             found[name] = _guessed(value)
         else:
@@ -142,17 +142,20 @@ def _shown(text: str) -> str:
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
-def _converted(name: str, value: str, hint: Any) -> Any:
-    wanted = [hint]
-    if get_origin(hint) in (Union, types.UnionType):
-        wanted = list(get_args(hint))
+def converted(what: str, value: str, hint: Any) -> Any:
+    """Return ``value`` as a ``hint`` says: a truth value, a number, or else the text itself; ``what`` it is of.
+
+    Raises:
+        ValueError: It is of another type.
+    """
+    wanted = list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
     for kind in (bool, int, float):
         if kind in wanted:
             try:
                 return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
             except (KeyError, ValueError):
                 expected = "true or false" if kind is bool else "a whole number" if kind is int else "a number"
-                raise ValueError(f"option {name!r} must be {expected}, got {value!r:.40}") from None
+                raise ValueError(f"{what} must be {expected}, got {value!r:.40}") from None
     return value
 
 

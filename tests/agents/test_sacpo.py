@@ -96,7 +96,7 @@ def test_the_settings_of_a_stage():
     assert stage_args(replace(plain, **given), (Stage("dpo", "score", 0.1),), "s").lr == 1e-3
     with pytest.raises(KeyError, match="pairs"):
         stage_args(plain, (Stage("dpo", "score", 0.1, 0, (("pair", "best"),)),), "s")
-    with pytest.raises(ValueError, match="margin of a stage must be of type float, got 'x'"):
+    with pytest.raises(ValueError, match="margin of a stage must be a number, got 'x'"):
         stage_args(plain, (Stage("dpo", "score", 0.1, 0, (("margin", "x"),)),), "s")
 
 
@@ -188,3 +188,14 @@ def test_bad_stages_are_refused_before_anything_is_trained(args, tmp_path):
     refused("expected data to learn from", DatasetError, data=())
     refused("there is no data", DatasetError, stages=("dpo:score:0.1", "dpo:-cost:0.1?data=/nowhere"))
     refused("which needs an environment", stages=("dpo:score:0.1?sample=5",))
+    refused("pairs must be one of 'all', 'best', got 'bset'", stages=("dpo:score:0.1?pairs=bset",))
+    refused("schedule must be one of .*, got 'cosin'", stages=("dpo:score:0.1", "kto:-cost:0.1?schedule=cosin"))
+
+
+@pytest.mark.parametrize(
+    "name", ["lora", "lora_alpha", "max_tokens", "max_length", "dtype", "device", "temperature", "env", "lm", "beta"]
+)
+def test_what_all_stages_share_is_refused_of_one(args, name):
+    with pytest.raises(ValueError, match=f"{name} cannot be of one stage, got {name}=2: .* give it to the whole run"):
+        sacpo.train(replace(args, stages=(f"dpo:score:0.1?{name}=2", "dpo:-cost:0.1")))
+    assert not Path(args.out).exists()
