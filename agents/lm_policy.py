@@ -53,6 +53,7 @@ from dialog_gym.dialogue import Dialogue
 from dialog_gym.errors import naming
 from dialog_gym.lm.base import Generation, Sampling
 from dialog_gym.lm.session import TransformersSession
+from dialog_gym.lm.speaker import begins
 from dialog_gym.lm.transformers_lm import TransformersLM
 from dialog_gym.lm.wording import Wording
 from dialog_gym.rewards.reward_model import quiet
@@ -296,7 +297,7 @@ class LMPolicy(Agent):
 
     def _read(self, rows: _Rows, live: list[int], dialogues: list[Dialogue], prompts: list[list[int]]) -> None:
         """Read the prompts; a new episode shares nothing with the last one in its row, not even rounding."""
-        new = [row for row, dialogue in zip(live, dialogues, strict=True) if _begins(rows.seen[row], dialogue)]
+        new = [row for row, dialogue in zip(live, dialogues, strict=True) if begins(rows.seen[row], dialogue)]
         rows.session.forget(new)
         self.lm.in_batches(
             len(live), lambda part: list(rows.session.read_batch(live[part], [list(ids) for ids in prompts[part]]))
@@ -413,8 +414,3 @@ def _check_sums(place: Path) -> None:
         raise CheckpointError(f"{place} cannot be read: {error}; take another copy or an older checkpoint") from error
     if wrong:
         raise CheckpointError(f"{place / wrong[0]} is damaged; take another copy or an older checkpoint")
-
-
-def _begins(before: Dialogue | None, dialogue: Dialogue) -> bool:
-    """Return whether ``dialogue`` is not of the episode last read in its row."""
-    return before is None or before.seed != dialogue.seed or not dialogue.turn

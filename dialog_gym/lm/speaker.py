@@ -185,7 +185,7 @@ class Speaker:
         agent = self.task.roles[0]
         fresh = [rows[i] for i in new]
         # A new episode shares nothing with the last one, not even rounding.
-        session.forget([rows[i] for i in new if _begins(known[rows[i]], dialogues[i])])
+        session.forget([rows[i] for i in new if begins(known[rows[i]], dialogues[i])])
         states = session.read(fresh, [wording.messages(dialogues[i], agent) for i in new])
         if session is self._eyes and self.observer is not None:
             self._states[fresh] = states
@@ -232,6 +232,6 @@ def _same_model(lm: LanguageModel, observer: LanguageModel | None) -> bool:
     return told[0] is not None and told[0] == told[1]
 
 
-def _begins(before: Dialogue | None, dialogue: Dialogue) -> bool:
+def begins(before: Dialogue | None, dialogue: Dialogue) -> bool:
     """Return whether ``dialogue`` is not of the episode last read in its row."""
     return before is None or before.seed != dialogue.seed or not dialogue.turn

@@ -38,7 +38,7 @@ import numpy as np
 from dialog_gym.data.corpora.spec import CORPUS, parse_corpus
 from dialog_gym.rewards.decomposition import conversations
 from dialog_gym.rewards.decomposition.conversations import Conversation, Read, Wanted
-from dialog_gym.rewards.decomposition.learner import LOCAL, METHODS, Link, Method
+from dialog_gym.rewards.decomposition.learner import LOCAL, METHODS, SAMPLED, Link, Method
 from dialog_gym.rewards.decomposition.model import HeadName, HeadSpec, Reading, Scale, TurnModel
 from dialog_gym.runs import RunFolder
 from dialog_gym.tracking import progress_bar
@@ -309,7 +309,7 @@ def drawn_turns(args: Args, train: Sequence[Conversation]) -> int:
     """Return K: how many turns of a conversation an update learns from, 0 for all."""
     if args.method in ("rrd", "rrd-unbiased") and not args.k:
         return max(2, round(float(np.mean([len(one.rows) for one in train])) / 2))
-    return args.k if args.method in ("geli", "rrd", "rrd-unbiased") else 0
+    return args.k if args.method in SAMPLED else 0
 
 
 def told(read: Read, train: int) -> dict[str, Any]:
