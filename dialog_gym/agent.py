@@ -15,6 +15,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -143,6 +144,14 @@ def agent_place(folder: str | Path) -> Path:
     folder = Path(folder)
     places = [folder / "agent", *sorted(folder.glob("checkpoints/step-*/agent"), reverse=True)]
     return next((place for place in places if place.is_dir()), folder)
+
+
+def agent_identity(folder: str | Path) -> str:
+    """Return what tells the agent in ``folder`` from any other: a hash that changes with its weights and settings."""
+    folder = Path(folder)
+    inside = sorted(folder.rglob(checkpoint.INDEX)) + sorted(folder.rglob("checksums.json"))
+    told = b"".join(path.read_bytes() for path in inside)  # they hold the checksums of all weights
+    return f"agent {blake2b(told, digest_size=8).hexdigest()}"
 
 
 def args_from_json(cls: type[ArgsT], data: Mapping[str, Any]) -> ArgsT:

@@ -18,7 +18,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
-from dialog_gym import baselines, rollout
+from dialog_gym import baselines, checkpoint, rollout
+from dialog_gym.agent import agent_identity, agent_place, load_agent
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.store import SHARD_ROWS
 from dialog_gym.errors import LanguageModelError, unknown
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 Rows = VectorEnv[Any, Any, Any]
 Play = Callable[[list[int]], Iterator[Recorded]]
 """Plays episodes of these seeds, which ascend, and yields them in their order."""
+AGENTS = "agents.json"
+"""File in a data set: by the name of a policy that is an agent's folder, which agent lay there."""
 
 
 class Actor(NamedTuple):
@@ -82,8 +86,6 @@ def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: 
         label = f"{name}({lm})" if speaker is None else name  # the environment's own is in its arguments
         return Actor(label, rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled")), text)
     if Path(name).is_dir():
-        from dialog_gym.agent import load_agent
-
         return Actor(name, load_agent(name).act, made)
     raise unknown("policy or run folder", name, {*baselines.POLICIES, *scripts})
 
@@ -145,7 +147,8 @@ def collect(
             None: this process. The same rows are written (vectors may differ in the last digits).
 
     Raises:
-        KeyError, ValueError: See ``actor``; or the folder cannot be written.
+        KeyError, ValueError: See ``actor``; or the folder cannot be written, or holds episodes of another agent that
+            lay in the same place.
         LanguageModelError: A model failed. What was written stays; call again to go on.
         ClusterError: The workers cannot be used, or were all lost. What was written stays.
     """
@@ -156,6 +159,7 @@ def collect(
         _here(setting) if cluster is None else _workers(setting, cluster, out, seed) as (name, play),
         Episodes.writing(out, shard_rows=shard_rows) as writer,
     ):
+        note_agent(out, policy)
         origin = {"env": env, "env_kwargs": kwargs, "policy": name}
         there = Episodes.load(out).select("seed", *origin) if writer.rows else ()
         done = {one["seed"] for one in there if all(one[name] == value for name, value in origin.items())}
@@ -173,6 +177,22 @@ def collect(
                 error.prompt,
             ) from error
     return Episodes.load(out)
+
+
+def note_agent(out: str | Path, policy: str) -> None:
+    """Note in the data set ``out`` which agent the folder ``policy`` holds; does nothing for other policies.
+
+    Raises:
+        DatasetError: It held another one when the rows in ``out`` were collected.
+    """
+    if not Path(policy).is_dir():
+        return
+    path, now = Path(out) / AGENTS, agent_identity(agent_place(policy))
+    noted: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if policy not in noted:
+        checkpoint.write_json(path, {**noted, policy: now})
+    elif noted[policy] != now:
+        raise DatasetError(f"the agent in {policy} has changed since it played for {out}; choose another out")
 
 
 class Setting(NamedTuple):
@@ -199,7 +219,6 @@ def _here(setting: Setting) -> Iterator[tuple[str, Play]]:
 @contextmanager
 def _workers(setting: Setting, cluster: Cluster, out: str | Path, seed: int) -> Iterator[tuple[str, Play]]:
     """Yield what the policy is called, and workers to play it."""
-    from dialog_gym.agent import agent_place
     from dialog_gym.distributed.parts import Ahead, in_order, parts_of
     from dialog_gym.distributed.pool import Pool
     from dialog_gym.distributed.remote import pack

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dialog_gym import baselines
 from dialog_gym.data.branch import Scoring, State, branch, reached, talker
-from dialog_gym.data.collect import actor
+from dialog_gym.data.collect import actor, note_agent
 from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.data.store import SHARD_ROWS
 from dialog_gym.distributed.parts import Ahead, Part, in_order, parts_of
@@ -94,7 +94,8 @@ def collect_rankings(
             this process. The same rows are written.
 
     Raises:
-        KeyError, ValueError: Nobody is called that, or the folder cannot be written.
+        KeyError, ValueError: Nobody is called that; or the folder cannot be written, or holds states that another
+            agent in the same place has reached.
         LanguageModelError: A model failed. What was written stays; call again to go on.
         ClusterError: The workers cannot be used, or were all lost. What was written stays.
     """
@@ -106,6 +107,7 @@ def collect_rankings(
         _here(make(paid)) if cluster is None else _workers(partial(make, reward), cluster, out, how) as play,
         Rankings.writing(out, shard_rows=shard_rows) as writer,
     ):
+        note_agent(out, options.reach)
         done = _done(out, how, range(seed, seed + episodes)) if writer.rows else set()
         first = max((one for one, _ in done), default=seed)
         parts = parts_of([(first, seed + episodes - first)], seed, PART)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dialog_gym import baselines, checkpoint
+from dialog_gym.agent import agent_identity, load_agent
 from dialog_gym.data.collect import collect
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.dialogue import Dialogue, Draws
@@ -53,11 +53,7 @@ class Player(NamedTuple):
     @property
     def identity(self) -> str:
         """What the answers depend on: ``what``, and of an agent a hash that changes with its weights."""
-        if self.folder is None:
-            return self.what
-        inside = sorted(self.folder.rglob(checkpoint.INDEX)) + sorted(self.folder.rglob("checksums.json"))
-        told = b"".join(path.read_bytes() for path in inside)  # they hold the checksums of all weights
-        return f"agent {blake2b(told, digest_size=8).hexdigest()}"
+        return self.what if self.folder is None else agent_identity(self.folder)
 
 
 def read_player(text: str) -> Player:
@@ -206,8 +202,6 @@ class Prompted:
 
     def _talker(self, task: Advice, player: Player) -> Talker:
         if player.folder is not None:
-            from dialog_gym.agent import load_agent
-
             agent: Any = load_agent(player.folder)
             agent.task = task
             return lambda dialogues: list(agent.act(None, {"dialogue": list(dialogues)}))

@@ -5,14 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dialog_gym import baselines
+from dialog_gym.agents.td3 import TD3, Args
 from dialog_gym.data import Episodes
-from dialog_gym.data.collect import actor, collect
+from dialog_gym.data.collect import AGENTS, actor, collect
+from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import transitions
+from dialog_gym.data.rank import Options, collect_rankings
 from dialog_gym.env import DialogueEnv
 from dialog_gym.envs.bargain import Bargain
 from dialog_gym.lm import load
+from dialog_gym.rollout import make_rows
 
 TEXT, PREFIX = "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"
 
@@ -137,6 +142,45 @@ class TestPrefix:
         found = list(collect(PREFIX, str(tmp_path / "run"), 3, tmp_path / "data"))
         assert len(found) == 3
         assert all(e.actions is not None and e.policy.endswith("run") for e in found)
+
+
+class TestAnotherAgentInTheSamePlace:
+    @staticmethod
+    def save(folder, seed):
+        seen: Any = make_rows(PREFIX, 1).single_observation_space.shape
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            agent = TD3(seen[0], 16, Args(hidden=(8,), critic_hidden=(8,)))
+        agent.save(folder)
+
+    def test_it_does_not_go_on_with_the_episodes(self, tmp_path):
+        agent, out = str(tmp_path / "agent"), tmp_path / "data"
+        self.save(agent, 1)
+        before = collect(PREFIX, agent, 2, out).content_hash
+        self.save(agent, 2)
+        with pytest.raises(DatasetError, match=r"the agent in .*agent has changed since it played .*another out"):
+            collect(PREFIX, agent, 4, out)
+        assert Episodes.load(out).content_hash == before
+        assert len(collect(PREFIX, "oracle", 2, out)) == 4, "others may play"
+        self.save(agent, 1)
+        assert len(collect(PREFIX, agent, 3, out)) == 5, "it is back"
+
+    def test_nor_with_the_states_it_reached(self, tmp_path):
+        agent, out = str(tmp_path / "agent"), tmp_path / "data"
+        self.save(agent, 1)
+        options = Options(PREFIX, reach=agent, candidates=("oracle", "random"), k=2, plays=1)
+        collect_rankings(options, 1, out)
+        self.save(agent, 2)
+        with pytest.raises(DatasetError, match="has changed since"):
+            collect_rankings(options, 2, out)
+
+    def test_of_what_older_versions_collected_nobody_knows_who_played(self, tmp_path):
+        agent, out = str(tmp_path / "agent"), tmp_path / "data"
+        self.save(agent, 1)
+        whole = collect(PREFIX, agent, 3, tmp_path / "whole", rows=1)
+        collect(PREFIX, agent, 2, out, rows=1)
+        (out / AGENTS).unlink()
+        assert collect(PREFIX, agent, 3, out, rows=1).content_hash == whole.content_hash
 
 
 @pytest.mark.parametrize(
