@@ -22,6 +22,7 @@ from dialog_gym import rollout
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.env import DialogueVectorEnv
 from dialog_gym.errors import unknown
+from dialog_gym.lm.spec import own_model
 from dialog_gym.rollout import Evaluation, Policy
 
 Floats = npt.NDArray[np.float32]
@@ -47,7 +48,8 @@ class Trial:
         episodes: How many.
         seed: Of the first; the others follow.
         rows: Dialogues in parallel; no influence on the result.
-        lm: Who ``lm`` is where the environment has no language model of its own.
+        lm: Who ``lm`` is where the environment has no language model in it; "": the one of the package that was made
+            in this world, else ``"tiny"``.
         progress: Whether to show progress bars.
     """
 
@@ -56,7 +58,7 @@ class Trial:
     episodes: int = 512
     seed: int = HELD_OUT
     rows: int = 32
-    lm: str = "tiny"
+    lm: str = ""
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -78,7 +80,7 @@ class Trial:
             raise ValueError(f"{self.env} cannot be made with {dict(self.env_kwargs)}: {reason(error)}") from error
 
     def score(
-        self, policy: Policy, name: str, references: Mapping[str, float] | None = None, *, in_words: bool = False
+        self, policy: Policy, name: str, *, in_words: bool = False
     ) -> Evaluation:
         """Return what ``policy`` earns; ``in_words``: it speaks itself, also where actions are vectors."""
         result = rollout.evaluate(
@@ -86,22 +88,22 @@ class Trial:
             text_rows(self.venv) if in_words else self.venv,
             episodes=self.episodes,
             seed=self.seed,
-            references=references,
             name=name,
             progress=self.progress,
         )
         return replace(result, env=self.env)
 
 
-def evaluate(name: str, trial: Trial, references: Mapping[str, float] | None = None) -> Evaluation:
+def evaluate(name: str, trial: Trial) -> Evaluation:
     """Return what the baseline ``name`` earns in ``trial``.
 
     Raises:
         KeyError: Nobody is called ``name``; the message names the nearest.
         ValueError: The baseline cannot act in this environment.
+        NotImplementedError: There is no oracle; known before anything is played.
     """
     policy, in_words = acting(name, trial)
-    return trial.score(policy, name, references, in_words=in_words)
+    return trial.score(policy, name, in_words=in_words)
 
 
 def acting(name: str, trial: Trial) -> tuple[Policy, bool]:
@@ -122,7 +124,7 @@ def acting(name: str, trial: Trial) -> tuple[Policy, bool]:
     text = text_rows(trial.venv)
     if name == "oracle":
         return rollout.oracle_policy(text), True
-    model = _model(trial.venv) or trial.lm
+    model = _model(trial.venv) or trial.lm or own_model(text.task)
     return rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled")), True
 
 
@@ -156,16 +158,6 @@ def _speaking(speak: Callable[[Dialogue], str]) -> Policy:
         return ["" if dialogue.stop_reason else speak(dialogue) for dialogue in infos["dialogue"]]
 
     return act
-
-
-def references(trial: Trial) -> dict[str, float]:
-    """Return the mean returns of ``lm`` and ``oracle`` in ``trial``: the 0 and the 1 of the normalised score.
-
-    Raises:
-        NotImplementedError: There is no oracle; known before anything is played.
-    """
-    oracle = evaluate("oracle", trial).mean
-    return {"lm": evaluate("lm", trial).mean, "oracle": oracle}
 
 
 def text_rows(rows: Rows) -> DialogueVectorEnv:

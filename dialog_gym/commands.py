@@ -6,7 +6,8 @@ import json as json_module
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -259,7 +260,7 @@ def evaluate(
         episodes: Number of dialogues.
         seed: Seed of the first; the others follow.
         rows: Dialogues in parallel; no influence on the result.
-        lm: Language model that speaks; default: that of the environment or the run, else tiny.
+        lm: Language model that speaks; default: that of the run, else the one that was made in this world, else tiny.
         partner: Language model to talk to instead of the scripted partner; there is no normalised score then.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
         reward: What is earned instead, by name: Success, or module:name of your own; the task's is still reported.
@@ -291,7 +292,7 @@ def evaluate(
         raise ValueError(f"{policy} was trained in {told['env']}, whose actions are not those of {env_id}")
     if policy == "oracle" and kwargs.get("partner") is not None:
         raise ValueError("there is no oracle: the partner is a language model, whose mind nobody knows")
-    trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "tiny", progress=True)
+    trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "", progress=True)
     if known:
         baselines.require(policy, trial)
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
@@ -515,28 +516,42 @@ def need_folder(policy: str) -> None:
 
 
 def _evaluated(policy: str, trial: Trial, raw: bool, cluster: Cluster | None) -> tuple[Evaluation, str]:
-    """Return what ``policy`` (the name of one, or a folder) earns, and why there is no normalised score."""
+    """Return what ``policy`` (the name of one, or a folder) earns, and why there is no normalised score.
+
+    Everybody plays once, also who is the 0 or the 1 of that score.
+    """
     from dialog_gym import baselines
-    from dialog_gym.agent import load_agent
     from dialog_gym.distributed.remote import RemoteTrial
 
     agent = Path(policy) if policy not in baselines.POLICIES and Path(policy).is_dir() else None
-    if cluster is not None:
-        with RemoteTrial(trial, cluster, agent) as remote:
-            scale, no_scale = ({}, "") if raw else _scale(remote.references)
-            return remote.score(None if agent else policy, scale), no_scale
-    scale, no_scale = ({}, "") if raw else _scale(lambda: baselines.references(trial))
-    if agent is None:
-        return baselines.evaluate(policy, trial, scale), no_scale
-    return trial.score(load_agent(agent).act, agent.name, scale), no_scale
+    with ExitStack() as stack:
+        score = _here(trial, agent)
+        if cluster is not None:
+            score = stack.enter_context(RemoteTrial(trial, cluster, agent)).score
+        scale: dict[str, Evaluation] = {}
+        no_scale = ""
+        try:
+            for name in () if raw else ("oracle", "lm"):  # in this order: where there is no oracle, nobody has played
+                scale[name] = score(name)
+        except NotImplementedError as error:
+            no_scale = str(error)
+        result = scale.get(policy) or score(None if agent else policy)
+    return replace(result, references={name: one.mean for name, one in scale.items()}), no_scale
 
 
-def _scale(references: Callable[[], dict[str, float]]) -> tuple[dict[str, float], str]:
-    """Return what the 0 and the 1 of the normalised score earn, or why nobody knows."""
-    try:
-        return references(), ""
-    except NotImplementedError as error:
-        return {}, str(error)
+def _here(trial: Trial, agent: Path | None) -> Callable[[str | None], Evaluation]:
+    """Return what plays a baseline, or ``agent`` for None, in this process."""
+    from dialog_gym import baselines
+    from dialog_gym.agent import load_agent
+
+    def score(name: str | None) -> Evaluation:
+        if name is not None:
+            return baselines.evaluate(name, trial)
+        assert agent is not None, "who has no name is an agent in a folder"
+        loaded = load_agent(agent)
+        return trial.score(loaded.act, loaded.name)
+
+    return score
 
 
 def _make_room(out: Path) -> None:

@@ -60,12 +60,17 @@ def test_each_action_is_scored_by_its_own_rows(rows, actions):
     np.testing.assert_allclose(baselines.mean_returns(Target(rows), tried, 2, seed=5), expected, atol=0.2)
 
 
-def test_oracle_is_one_and_references_are_on_the_same_episodes(monkeypatch):
-    trial = Trial("dialog_gym/Bargain-v0", episodes=8, rows=4)
-    oracle = baselines.evaluate("oracle", trial, {"lm": 0.0, "oracle": baselines.evaluate("oracle", trial).mean})
-    assert oracle.normalised == pytest.approx(1.0)
+def test_a_trial_is_played_on_its_own_seeds():
+    oracle = baselines.evaluate("oracle", Trial("dialog_gym/Bargain-v0", episodes=8, rows=4))
     assert oracle.env == "dialog_gym/Bargain-v0"
     assert [episode.seed for episode in oracle.episodes] == [baselines.HELD_OUT + k for k in range(8)]
+
+
+def test_the_model_left_alone_is_the_one_of_the_world_in_words_and_under_vectors():
+    def mean(form, **settings):
+        return baselines.evaluate("lm", Trial(f"dialog_gym/Bargain{form}-v0", episodes=4, rows=4, **settings)).mean
+
+    assert mean("") == mean("Prefix") == mean("", lm="tiny-bargain") != mean("", lm="tiny")
 
 
 @pytest.mark.parametrize(("setting", "value"), [("episodes", 0), ("rows", 0), ("seed", -1)])

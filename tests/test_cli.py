@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from dialog_gym import rollout
 from dialog_gym.benchmarks.api_server import ApiServer
 from dialog_gym.cli import main, sentence
 from dialog_gym.commands import ELSEWHERE, _with_env, env_name, parse_settings, text_id
@@ -293,6 +294,23 @@ def test_train_gathers_settings_of_the_environment():
     assert json.loads(rest[5]) == {"split": "train", "side": "seller"}
     assert _with_env(["--help"]) == ["--help"]
     assert _with_env(["--env", ""]) == ["--env", ""], "some agents learn without one"
+
+
+@pytest.mark.parametrize(("policy", "played"), [("lm", 2), ("oracle", 2), ("infers", 3)])
+def test_who_is_the_0_or_the_1_of_the_scale_plays_once(capsys, monkeypatch, policy, played):
+    evaluated: list[str] = []
+    evaluate = rollout.evaluate
+
+    def counted(*args, name, **more):
+        evaluated.append(name)
+        return evaluate(*args, name=name, **more)
+
+    monkeypatch.setattr(rollout, "evaluate", counted)
+    words = ["evaluate", policy, "--env", "Bargain-v0", "--episodes", "4", "--json"]
+    told = json.loads(run(capsys, *words).out)
+    assert sorted(evaluated) == sorted({"lm", "oracle", policy})
+    assert len(evaluated) == played
+    assert told["normalised"] == {"lm": 0, "oracle": 1}.get(policy, told["normalised"])
 
 
 @pytest.mark.parametrize("words", [["--partner", "tiny", "--lm=hf:x"], ["--lm", "hf:x", "--partner=tiny"]])

@@ -60,11 +60,11 @@ class RemoteTrial:
         """Stop them."""
         self._pool.__exit__(kind, error, trace)
 
-    def score(self, policy: str | None, references: Mapping[str, float] | None = None) -> Evaluation:
+    def score(self, policy: str | None) -> Evaluation:
         """Return what a baseline or a script of the world earns; None: what the agent does.
 
         Raises:
-            KeyError, ValueError: See ``dialog_gym.baselines.evaluate``.
+            KeyError, ValueError, NotImplementedError: See ``dialog_gym.baselines.evaluate``.
             LanguageModelError: A model failed; the message says how many episodes had been played.
         """
         trial = self.trial
@@ -73,12 +73,7 @@ class RemoteTrial:
         name = self.agent if policy is None else policy
         asked: Any = [Asked(*part, policy) for part in parts]
         episodes = _gathered(self._pool, asked, f"evaluate {name}", trial.episodes, self.progress)
-        return Evaluation(trial.env, name, tuple(episodes), dict(references or {}))
-
-    def references(self) -> dict[str, float]:
-        """Return the 0 and the 1 of the normalised score; see ``dialog_gym.baselines.references``."""
-        oracle = self.score("oracle").mean
-        return {"lm": self.score("lm").mean, "oracle": oracle}
+        return Evaluation(trial.env, name, tuple(episodes))
 
 
 class Asked(NamedTuple):

@@ -28,8 +28,8 @@ def load(spec: str, *, dtype: str = "float32", device: str | None = None) -> Lan
 
     A model is frozen, so that one copy serves all who ask for it while somebody holds it.
 
-    - ``tiny``: the small model that ships with the package; ``tiny-bargain``, ``tiny-chat``, ... know one world each, and
-      take prefixes better.
+    - ``tiny``: the small model that ships with the package; ``tiny-bargain``, ``tiny-chat``, ... know one world each,
+      and take prefixes better.
     - ``speaker:NAME``: a small model that ``dialog-gym fit speaker`` has built into the user's cache.
     - ``hf:NAME_OR_PATH``: any causal model, through transformers; the path of a folder alone means the same.
     - ``vllm:NAME_OR_PATH``: the same through vLLM, in this process.
