@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.statistics import t_interval
+from dialog_gym.benchmarks.statistics import markdown_table, t_interval
 
 MEASURES = ("pearson", "spearman", "pearson_dialogue", "spearman_dialogue", "global")
 
@@ -85,7 +85,8 @@ def _methods(rows: Sequence[Row], world: str, count: int) -> str:
     main = [row for row in rows if row[3:7] == (0.5, 1.0, 2.0, "plain")]
     head = ("method", "Pearson", "Spearman", "Pearson in a dialogue", "Spearman in a dialogue", "global loss")
     lines = [f"**{world}, {count} conversations** (bias .5, affect noise 1, score noise 2; 95% over seeds)", ""]
-    lines += _table(head, ([row.method, *(_shown(row.values[name]) for name in MEASURES)] for row in main))
+    rows_shown = [[row.method, *(_shown(row.values[name]) for name in MEASURES)] for row in main]
+    lines.append(markdown_table(head, rows_shown, "l" * len(head)))
     return "\n".join(lines)
 
 
@@ -110,7 +111,7 @@ def _map(rows: Sequence[Row], world: str) -> str:
         return ""
     lines = [f"**{world}, the map** ({min(mapped)} conversations, pooled Pearson)", ""]
     head = ("bias", "affect noise", "score noise", "LI", "best GE", "GELI", "GELI, lambda .2")
-    return "\n".join(lines + _table(head, shown))
+    return "\n".join([*lines, markdown_table(head, shown, "l" * len(head))])
 
 
 def _map_line(geli: Sequence[Row], local: Row, scored: Row) -> list[str]:
@@ -144,16 +145,12 @@ def _kinds(rows: Sequence[Row], world: str) -> str:
         [str(count), method, *(_shown(made[kind].values["pearson"]) if kind in made else "" for kind in kinds)]
         for (count, method), made in sorted(by.items())
     ]
-    return "\n".join(lines + _table(("conversations", "method", *kinds), shown)) if shown else ""
+    table = markdown_table(("conversations", "method", *kinds), shown, "lllll")
+    return "\n".join([*lines, table]) if shown else ""
 
 
 _GLOBAL = ("regression", "rrd", "rrd-unbiased", "ircr", "rudder")
 _WITH_AFFECT = ("li", "geli", "geli-0.2", "geli-fitted", "geli-raw")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _shown(value: tuple[float, float, float]) -> str:

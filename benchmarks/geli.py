@@ -40,7 +40,7 @@ import tyro
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell, write_cell
-from dialog_gym.benchmarks.statistics import runs_or_episodes
+from dialog_gym.benchmarks.statistics import markdown_table, runs_or_episodes, with_interval
 from dialog_gym.errors import unknown
 
 log = logging.getLogger("dialog_gym")
@@ -326,14 +326,14 @@ def markdown(settings: Settings) -> str:
     for path in sorted(settings.out.glob("*-*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault(data["config"]["cell"]["reward"], []).append(data)
-    lines = ["| reward | seeds | final score | weight | CPU s per seed |", "|---|---:|---|---:|---:|"]
+    rows = []
     for name, made in sorted(found.items(), key=lambda item: -_mean(item[1])):
         low, high = runs_or_episodes([data["result"]["returns"] for data in made])
         weights = [data["weight"] for data in made if "weight" in data]
         weight = f"{np.mean(weights):.3g}" if weights else ""
         cpu = np.mean([data["cpu_seconds"] for data in made])
-        lines.append(f"| {name} | {len(made)} | {_mean(made):.3f} [{low:.3f}, {high:.3f}] | {weight} | {cpu:.0f} |")
-    return "\n".join(lines)
+        rows.append((name, f"{len(made)}", with_interval(3, _mean(made), low, high), weight, f"{cpu:.0f}"))
+    return markdown_table(("reward", "seeds", "final score", "weight", "CPU s per seed"), rows, "lrl")
 
 
 def _mean(made: Sequence[dict[str, Any]]) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.statistics import runs_or_episodes, t_interval, with_interval
-from dialog_gym.rollout import bootstrap, normalise
+from dialog_gym.benchmarks.statistics import earned, markdown_table, t_interval, with_interval
+from dialog_gym.rollout import bootstrap
 
 METHODS = ("tf", "tf_all", "tf_top", "dt", "ilql")
 ONLINE = ("gae", "rloo", "grpo", "td3")
@@ -75,22 +75,11 @@ def rows_of(folder: Path) -> list[Row]:
     references: dict[str, float] = {
         name: found[name][0]["result"]["mean"] for name in ("lm", "oracle") if name in found
     }
-    rows = [_row(name, made, references) for name, made in found.items()]
+    rows = [Row(name, *earned(made, references)) for name, made in found.items()]
     if not (folder / "data.json").exists():
         return rows
     returns = json.loads((folder / "data.json").read_text(encoding="utf-8"))["returns"]
     return [Row("(data)", 1, float(np.mean(returns)), *bootstrap(returns), None, None, None, *(3 * (np.nan,))), *rows]
-
-
-def _row(policy: str, made: Sequence[Any], references: Mapping[str, float]) -> Row:
-    results = [data["result"] for data in made]
-    means = [result["mean"] for result in results]
-    mean = float(np.mean(means))
-    low, high = runs_or_episodes([result["returns"] for result in results])
-    on_scale = (normalise(mean, references), normalise(low, references), normalise(high, references))
-    turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
-    cpu = float(np.mean([data["cpu_seconds"] for data in made]))
-    return Row(policy, len(means), mean, low, high, *on_scale, turns, success, cpu)
 
 
 def differences_of(folder: Path) -> list[Difference]:
@@ -120,21 +109,19 @@ def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str)
 def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str:
     """Return both tables as Markdown, the second only if there are differences."""
     names = ("policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
-    lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    for row in rows:
-        score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
-        rest = ("", "", "") if np.isnan(row.turns) else _rest(row)
-        lines.append(
-            "| "
-            + " | ".join((row.policy, f"{row.seeds}", with_interval(3, row.mean, row.low, row.high), score, *rest))
-            + " |"
-        )
+    tables = [markdown_table(names, map(_shown, rows))]
     told = [
-        f"| {one.policy} - {one.less} | {one.seeds} | {with_interval(3, one.mean, one.low, one.high)} |"
+        (f"{one.policy} - {one.less}", f"{one.seeds}", with_interval(3, one.mean, one.low, one.high))
         for one in differences
     ]
-    lines += ["", "| difference | seeds | return |", "|---|---:|---:|", *told] if told else []
-    return "\n".join(lines)
+    tables += [markdown_table(("difference", "seeds", "return"), told)] if told else []
+    return "\n\n".join(tables)
+
+
+def _shown(row: Row) -> tuple[str, ...]:
+    score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
+    rest = ("", "", "") if np.isnan(row.turns) else _rest(row)
+    return row.policy, f"{row.seeds}", with_interval(3, row.mean, row.low, row.high), score, *rest
 
 
 def _rest(row: Row) -> tuple[str, str, str]:

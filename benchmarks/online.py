@@ -34,6 +34,7 @@ from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell, write_cell
 from dialog_gym.benchmarks.offline import FIXED, Cell, own_model_of
 from dialog_gym.benchmarks.offline_table import ONLINE, markdown, method_of, rows_of, write_csv
+from dialog_gym.benchmarks.statistics import markdown_table
 from dialog_gym.errors import unknown
 from dialog_gym.rollout import Evaluation
 
@@ -188,12 +189,10 @@ def at_distances(points: Iterable[Point], distances: Sequence[float]) -> dict[st
 
 def curve_markdown(found: dict[str, list[float | None]], distances: Sequence[float]) -> str:
     """Return the second table as Markdown."""
-    lines = ["| reward at nats per dialogue | " + " | ".join(f"{one:g}" for one in distances) + " |"]
-    lines.append("|---|" + "---:|" * len(distances))
-    for method, values in found.items():
-        shown = ["" if value is None else f"{value:.3f}" for value in values]
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    rows = [
+        (method, *("" if value is None else f"{value:.3f}" for value in values)) for method, values in found.items()
+    ]
+    return markdown_table(("reward at nats per dialogue", *(f"{one:g}" for one in distances)), rows)
 
 
 # --- the command -------------------------------------------------------------------------------

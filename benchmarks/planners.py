@@ -33,9 +33,9 @@ from dialog_gym.agent import agent_spec, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
 from dialog_gym.benchmarks.command import each_cell, made_with, write_cell
-from dialog_gym.benchmarks.statistics import runs_or_episodes, with_interval
+from dialog_gym.benchmarks.statistics import earned, markdown_table, runs_or_episodes, with_interval
 from dialog_gym.errors import unknown
-from dialog_gym.rollout import Evaluation, Policy, constant_policy, normalise, random_policy
+from dialog_gym.rollout import Evaluation, Policy, constant_policy, random_policy
 
 log = logging.getLogger("dialog_gym")
 
@@ -237,14 +237,11 @@ def _references(found: Mapping[tuple[str, str], Sequence[Any]], name: str) -> di
 
 
 def _row(key: tuple[str, str], made: Sequence[Any], references: Mapping[str, float]) -> Row:
-    results = [data["result"] for data in made]
-    means = [result["mean"] for result in results]
-    low, high = runs_or_episodes([result["returns"] for result in results])
-    on_scale = (normalise(float(np.mean(means)), references), normalise(low, references), normalise(high, references))
-    turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
-    cpu = float(np.mean([data["cpu_seconds"] for data in made]))
-    cost = _cost([result["costs"] for result in results if "costs" in result])
-    return Row(*key, len(means), float(np.mean(means)), (low, high), *on_scale, turns, success, cost, cpu)
+    one = earned(made, references)
+    on_scale = (one.normalised, one.normalised_low, one.normalised_high)
+    cost = _cost([data["result"]["costs"] for data in made if "costs" in data["result"]])
+    ends = (one.low, one.high)
+    return Row(*key, one.seeds, one.mean, ends, *on_scale, one.turns, one.success_rate, cost, one.cpu_seconds)
 
 
 def _cost(costs: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
@@ -257,18 +254,18 @@ def _cost(costs: Sequence[Sequence[float]]) -> tuple[float, float, float] | None
 
 def markdown(rows: Iterable[Row]) -> str:
     """Return the table as Markdown."""
-    names = ("map", "policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
-    lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
     rows = list(rows)
-    if costly := any(row.cost and row.cost[0] for row in rows):
-        lines = ["| " + " | ".join((*names, "cost")) + " |", lines[1] + "---:|"]
-    for row in rows:
-        score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
-        shown = (row.map, row.policy, f"{row.seeds}", with_interval(3, row.mean, *row.interval), score)
-        rest = (f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}")
-        cost = (with_interval(3, *row.cost) if row.cost else "",) if costly else ()
-        lines.append("| " + " | ".join((*shown, *rest, *cost)) + " |")
-    return "\n".join(lines)
+    costly = any(row.cost and row.cost[0] for row in rows)
+    names = ("map", "policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
+    return markdown_table((*names, *(("cost",) if costly else ())), [_shown(row, costly) for row in rows], "ll")
+
+
+def _shown(row: Row, costly: bool) -> tuple[str, ...]:
+    score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
+    shown = (row.map, row.policy, f"{row.seeds}", with_interval(3, row.mean, *row.interval), score)
+    rest = (f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}")
+    cost = (with_interval(3, *row.cost) if row.cost else "",) if costly else ()
+    return *shown, *rest, *cost
 
 
 def run_all(settings: Settings, compute: Callable[[Cell, Settings], None] = run) -> list[str]:

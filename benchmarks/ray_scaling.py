@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from dialog_gym.benchmarks import command
+from dialog_gym.benchmarks.statistics import markdown_table
 from dialog_gym.data import Episodes, Recorded
 from dialog_gym.data.collect import Setting, working
 from dialog_gym.distributed import Cluster, Pool, connected
@@ -179,14 +180,16 @@ def _command(pid: int) -> bytes:
 def show(report: dict[str, Any], console: Console) -> None:
     """Print a Markdown table."""
     alone = report["rows"][0]
-    console.print("| played by | start s | wall s | against no Ray | CPU s | load | episodes | double | lost | hash |")
-    console.print("|---|---|---|---|---|---|---|---|---|---|")
-    for row in report["rows"]:
-        console.print(
-            f"| {row['name']} | {row['start']:.1f} | {row['wall']:.1f} | {row['wall'] / alone['wall']:.2f} | "
-            f"{row['cpu']:.1f} | {row['load']:.1f} | {row['episodes']} | {row['double']} | {row.get('lost', 0)} | "
-            f"{row['content_hash'][:8]} |"
+    head = ("played by", "start s", "wall s", "against no Ray", "CPU s", "load", "episodes", "double", "lost", "hash")
+    rows = [
+        (
+            *(row["name"], f"{row['start']:.1f}", f"{row['wall']:.1f}", f"{row['wall'] / alone['wall']:.2f}"),
+            *(f"{row['cpu']:.1f}", f"{row['load']:.1f}", f"{row['episodes']}", f"{row['double']}"),
+            *(f"{row.get('lost', 0)}", row["content_hash"][:8]),
         )
+        for row in report["rows"]
+    ]
+    console.print(markdown_table(head, rows, "l" * len(head)))
     console.print(f"It listened at {', '.join(report['listens'])}.")
 
 

@@ -28,22 +28,24 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from dialog_gym import baselines, checkpoint
 from dialog_gym.agent import load_agent, parse
 from dialog_gym.agents.loop import torch_threads
 from dialog_gym.baselines import Trial
-from dialog_gym.benchmarks.advice_table import figures_of
 from dialog_gym.benchmarks.command import each_cell, write_cell
 from dialog_gym.benchmarks.sacpo_table import BASE, MODES, REFERENCES, lines_of, markdown, plots, write_csv
 from dialog_gym.data.rank import Options, collect_rankings
 from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.dialogue import Draws
-from dialog_gym.rollout import Evaluation
+from dialog_gym.rollout import Episode, Evaluation
+from dialog_gym.world import World
 
 log = logging.getLogger("dialog_gym")
 
@@ -288,6 +290,37 @@ def run(cell: Cell, settings: Settings) -> None:
         ValueError: The file is there and was made with other settings.
     """
     write_cell(settings.out / "cells" / f"{cell.name}.json", config_of(cell, settings), lambda: _score(cell, settings))
+
+
+class Figures(NamedTuple):
+    """Numbers of dialogues, one each, from which everything else is computed."""
+
+    rewards: list[float]
+    costs: list[float]
+    understood: list[bool]
+    words: list[float]
+    lengths: list[int]
+
+
+def figures_of(episodes: Iterable[Episode], world: World) -> Figures:
+    """Return the numbers of ``episodes``: return, cost, whether all was understood, words and characters."""
+    found = Figures([], [], [], [], [])
+    for episode in episodes:
+        texts = episode.dialogue.texts(episode.dialogue.roles[0])
+        found.rewards.append(episode.total)
+        found.costs.append(float(sum(episode.costs)))
+        found.understood.append(all(_understood(world, episode)))
+        found.words.append(float(np.mean([len(text.split()) for text in texts])))
+        found.lengths.append(sum(map(len, texts)))
+    return found
+
+
+def _understood(world: World, episode: Episode) -> Iterable[bool]:
+    """Yield for each of the agent's turns whether the partner found any meaning in it."""
+    turns = episode.dialogue.turns
+    for place, turn in enumerate(turns):
+        if turn.role == episode.dialogue.roles[0]:
+            yield world.understood(replace(episode.dialogue, turns=turns[: place + 1], turn=-1))
 
 
 def _score(cell: Cell, settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.statistics import runs_or_episodes
+from dialog_gym.benchmarks.statistics import markdown_table, runs_or_episodes
 from dialog_gym.tournament.groups import looks
 
 log = logging.getLogger("dialog_gym")
@@ -124,14 +124,13 @@ def markdown(lines: Sequence[Line]) -> str:
     """Return a table for each way of speaking."""
     parts = []
     for mode in MODES:
-        parts += [f"**{mode}**", "", "| " + " | ".join(HEAD) + " |", "|---|" + "---:|" * (len(HEAD) - 1)]
-        for line in lines:
-            if line.mode == mode:
-                cells = [_told(getattr(line, name), 1 if name in ("within", "lost") else 3) for name in NUMBERS]
-                ends = [f"{line.words:.1f}", f"{line.cpu_seconds:.0f}"]
-                parts.append("| " + " | ".join([line.policy, str(line.seeds), *cells, *ends]) + " |")
-        parts.append("")
-    return "\n".join(parts).rstrip()
+        parts += [f"**{mode}**", markdown_table(HEAD, [_cells(line) for line in lines if line.mode == mode])]
+    return "\n\n".join(parts)
+
+
+def _cells(line: Line) -> list[str]:
+    numbers = [_told(getattr(line, name), 1 if name in ("within", "lost") else 3) for name in NUMBERS]
+    return [line.policy, str(line.seeds), *numbers, f"{line.words:.1f}", f"{line.cpu_seconds:.0f}"]
 
 
 def _told(value: Mean, digits: int) -> str:

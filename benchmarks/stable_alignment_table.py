@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dialog_gym.benchmarks.statistics import runs_or_episodes, with_interval
+from dialog_gym.benchmarks.statistics import markdown_table, runs_or_episodes, with_interval
 
 METHODS = ("tf_all", "tf_top", "dpo", "stable_alignment", "legacy")
 FIXED = ("lm", "oracle")  # one seed: they do not learn
@@ -32,12 +32,20 @@ def table_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def markdown(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Return both tables as Markdown."""
     names = ("policy", "context", "seeds", "alignment", "return", "cost", "CPU s")
-    lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
-    for row in table["rows"]:
-        told = [with_interval(3, *row[name]) for name in MEASURES]
-        shown = (row["policy"], row["context"], f"{row['seeds']}", *told, f"{row['cpu_seconds']:.0f}")
-        lines.append("| " + " | ".join(shown) + " |")
-    lines += ["", "| difference in alignment | context | seeds | |", "|---|---|---:|---:|"]
+    rows = [
+        (
+            *(row["policy"], row["context"], f"{row['seeds']}"),
+            *(with_interval(3, *row[name]) for name in MEASURES),
+            f"{row['cpu_seconds']:.0f}",
+        )
+        for row in table["rows"]
+    ]
+    lines = [
+        markdown_table(names, rows, "ll"),
+        "",
+        "| difference in alignment | context | seeds | |",
+        "|---|---|---:|---:|",
+    ]
     for one in table["differences"]:
         lines.append(f"| {one['what']} | {one['context']} | {one['seeds']} | {with_interval(3, *one['aligned'])} |")
     return "\n".join(lines)

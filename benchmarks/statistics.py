@@ -23,13 +23,13 @@ Everything is a pure function; what draws takes a ``numpy.random.Generator``. On
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dialog_gym.rollout import bootstrap
+from dialog_gym.rollout import bootstrap, normalise
 
 Floats = npt.NDArray[np.float64]
 Runs = Sequence[npt.ArrayLike]
@@ -285,6 +285,23 @@ def with_interval(digits: int, value: float | None, low: float | None, high: flo
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "l") -> str:
+    """Return a table as Markdown.
+
+    Args:
+        head: Names of the columns.
+        rows: Their cells.
+        align: ``"l"`` or ``"r"`` for each of the first columns; the others are on the right, as numbers are.
+
+    >>> print(markdown_table(("agent", "return"), [("td3", "0.5")]))
+    | agent | return |
+    |---|---:|
+    | td3 | 0.5 |
+    """
+    rule = "".join("---|" if side == "l" else "---:|" for side in align.ljust(len(head), "r"))
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + rule, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
 def runs_or_episodes(by_run: Sequence[npt.ArrayLike]) -> Ends:
     """Return the interval of a mean, from the values of the episodes of each run.
 
@@ -296,6 +313,50 @@ def runs_or_episodes(by_run: Sequence[npt.ArrayLike]) -> Ends:
     return t_interval([float(np.asarray(values, np.float64).mean()) for values in by_run])
 
 
+class Earned(NamedTuple):
+    """What the cells of a row of a table earned.
+
+    Attributes:
+        seeds: How many cells there are.
+        mean: Mean return.
+        low: End of its 95% interval (``runs_or_episodes``).
+        high: The other end.
+        normalised: ``mean`` on the scale 0 = ``lm``, 1 = ``oracle``; None where there is no scale.
+        normalised_low: The same of ``low``.
+        normalised_high: The same of ``high``.
+        turns: Mean number of turns.
+        success_rate: Share of episodes that reached the goal.
+        cpu_seconds: Of a cell, in the mean.
+    """
+
+    seeds: int
+    mean: float
+    low: float
+    high: float
+    normalised: float | None
+    normalised_low: float | None
+    normalised_high: float | None
+    turns: float
+    success_rate: float
+    cpu_seconds: float
+
+
+def earned(cells: Sequence[Mapping[str, Any]], references: Mapping[str, float]) -> Earned:
+    """Return what ``cells`` earned.
+
+    Args:
+        cells: What their files tell: ``"result"`` (``Evaluation.to_json``) and ``"cpu_seconds"``.
+        references: Mean returns of ``lm`` and ``oracle``, those that are there.
+    """
+    results = [cell["result"] for cell in cells]
+    value = float(np.mean([result["mean"] for result in results]))
+    low, high = runs_or_episodes([result["returns"] for result in results])
+    on_scale = (normalise(value, references), normalise(low, references), normalise(high, references))
+    turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
+    cpu = float(np.mean([cell["cpu_seconds"] for cell in cells]))
+    return Earned(len(cells), value, low, high, *on_scale, turns, success, cpu)
+
+
 # --- profiles and curves --------------------------------------------------------------------------
 
 
@@ -304,16 +365,6 @@ def run_profile(runs: Runs, taus: npt.ArrayLike, *, rng: np.random.Generator, re
     at = np.asarray(taus, np.float64)[:, None]
     above = [(world[None, :] > at).astype(np.float64) for world in _checked(runs, dimensions=1)]
     return band(mean, above, rng=rng, resamples=resamples)
-
-
-def average_profile(runs: Runs, taus: npt.ArrayLike, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> Band:
-    """Return the share of worlds whose mean score is more than each of ``taus``: the average-score profile."""
-    at = np.asarray(taus, np.float64)[:, None]
-
-    def share(worlds: Sequence[Floats]) -> Floats:
-        return np.asarray(np.mean([world[0].mean(axis=-1) > at for world in worlds], axis=0))
-
-    return band(share, [world[None, :] for world in _checked(runs, dimensions=1)], rng=rng, resamples=resamples)
 
 
 Curve = Sequence[tuple[float, float]]

@@ -8,10 +8,23 @@ import pytest
 from dialog_gym.agents.sacpo import chains
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import sacpo
-from dialog_gym.benchmarks.sacpo import APART, Cell, Settings, cells, labelled, made, rankings, recipes, run
+from dialog_gym.benchmarks.sacpo import (
+    APART,
+    Cell,
+    Settings,
+    cells,
+    figures_of,
+    labelled,
+    made,
+    rankings,
+    recipes,
+    run,
+)
 from dialog_gym.benchmarks.sacpo_table import lines_of, markdown, win_share, write_csv
 from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.dialogue import Dialogue, Scenario
+from dialog_gym.envs.advice import Advice
+from dialog_gym.rollout import Episode
 
 TINY = {"seeds": 1, "contexts": 12, "episodes": 4, "plot": False, "progress": False}
 
@@ -23,6 +36,17 @@ def tiny(folder, **more):
 def ranking(seed, scores=(0.5, 0.2), cost=(0.1, 0.4)):
     talk = Dialogue(Scenario("x"), ("adviser", "asker"), seed)
     return Ranking(({"role": "user", "content": "?"},), ("a", "b"), scores, {"cost": cost}, talk)
+
+
+def episode(text, reward, cost):
+    talk = Dialogue(Scenario("x"), ("adviser", "asker")).said("asker", "How ?").said("adviser", text)
+    return Episode(0, talk.said("asker", "Thanks."), (reward,), (cost,))
+
+
+def test_figures_by_hand():
+    said = [("Find the cause first.", 0.5, 0.05), ("Bla bla.", 0.0, 0.0), ("", 0.25, 0.6)]
+    found = figures_of([episode(*one) for one in said], Advice())
+    assert found == ([0.5, 0.0, 0.25], [0.05, 0.0, 0.6], [True, False, False], [4, 2, 0], [21, 8, 0])
 
 
 def test_the_table_of_the_paper_is_there():

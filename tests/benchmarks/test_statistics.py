@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 
 from dialog_gym.benchmarks.paired import crossed_interval, paired_difference, smallest_difference
 from dialog_gym.benchmarks.statistics import (
-    average_profile,
     band,
     common_grid,
+    earned,
     efficiency,
     estimate,
     iqm,
@@ -195,12 +195,21 @@ class TestStudent:
             t_quantile(share, freedom)
 
 
+def test_what_cells_earned_by_hand():
+    cells = [
+        {"result": {"mean": m, "returns": [m, m], "turns": 2 * m, "success_rate": m / 4}, "cpu_seconds": 10 * m}
+        for m in (1.0, 3.0)
+    ]
+    found = earned(cells, {"lm": 0.0, "oracle": 4.0})
+    low, high = t_interval([1.0, 3.0])
+    assert found == (2, 2.0, low, high, 0.5, low / 4, high / 4, 4.0, 0.5, 20.0)
+    assert earned(cells[:1], {"lm": 0.0})[:7] == (1, 1.0, 1.0, 1.0, None, None, None)
+
+
 class TestProfiles:
     def test_by_hand(self):
         found = run_profile(RAGGED, [0.0, 0.5, 1.0], rng=rng())
         assert found.value.tolist() == pytest.approx([1, (1 / 3 + 3 / 5) / 2, (0 + 1 / 5) / 2])
-        average = average_profile(RAGGED, [0.45, 0.5, 0.63, 0.65], rng=rng())  # means .5 and .64; more, not as much
-        assert average.value.tolist() == [1, 0.5, 0.5, 0]
 
     def test_its_integral_is_the_mean(self):
         runs = [rng(k).random(6) for k in range(3)]
@@ -210,12 +219,9 @@ class TestProfiles:
         )
 
     @settings(max_examples=25)
-    @given(
-        worlds.filter(lambda runs: all(len(world) > 1 for world in runs)),
-        st.sampled_from([run_profile, average_profile]),
-    )
-    def test_they_fall_from_one_to_zero_within_their_bands(self, runs, profile):
-        value, low, high = profile(runs, np.linspace(-3, 3, 13), rng=rng(), resamples=50)
+    @given(worlds.filter(lambda runs: all(len(world) > 1 for world in runs)))
+    def test_they_fall_from_one_to_zero_within_their_bands(self, runs):
+        value, low, high = run_profile(runs, np.linspace(-3, 3, 13), rng=rng(), resamples=50)
         assert value[0] == 1
         assert value[-1] == 0
         for line in (value, low, high):
