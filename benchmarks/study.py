@@ -243,7 +243,7 @@ class Study:
         return numbers
 
     def by_value(
-        self, name: str, numbers: Mapping[str, list[list[float]]], seed: int, spec: str, heldout: Sequence[Context]
+        self, name: str, numbers: scores.Numbers, seed: int, spec: str, heldout: Sequence[Context]
     ) -> dict[str, list[list[float]]]:
         """Return ``numbers``, what the responses of ``name`` score, with responses in the order of ILQL's V."""
         agent, path = self.train("ilql", seed, spec), self.out / f"said-{name}.jsonl"
@@ -279,20 +279,20 @@ class Study:
         readable = [context for context in heldout if Voice(lm).fits(context.dialogue, one.max_tokens + 1)]
         if left := len(heldout) - len(readable):
             self.notes.append(f"{left} held-out contexts have a turn that is too long to be read, and are left out")
-        found = {BASE: [self.evaluate(BASE, Voice(lm), _named(lm), readable, judge)]}
+        found: dict[str, dict[int, scores.Numbers]] = {}
+        found[BASE] = {0: self.evaluate(BASE, Voice(lm), _named(lm), readable, judge)}
         failed = []
         for seed in range(1, one.seeds + 1):
             for method in one.methods:
                 try:
-                    numbers = self._method(method, seed, spec, readable, judge)
-                    found.setdefault(method, []).append(numbers)
+                    found.setdefault(method, {})[seed] = self._method(method, seed, spec, readable, judge)
                 except Exception:
                     log.exception("%s, seed %d, failed; the others go on", method, seed)
                     failed.append(f"{method}-{seed}")
             done = {method for method in one.methods if f"{method}-{seed}" not in failed}
             for method in sorted(done & {"dt", "ilql"}) if one.k > 1 and "ilql" in done else ():
-                numbers = self.by_value(f"{method}-{seed}", found[method][-1], seed, spec, readable)
-                found.setdefault(f"{method} by V", []).append(numbers)
+                numbers = self.by_value(f"{method}-{seed}", found[method][seed], seed, spec, readable)
+                found.setdefault(f"{method} by V", {})[seed] = numbers
         return self._report(found, said, rewards, failed, len(readable))
 
     def _method(
@@ -306,7 +306,7 @@ class Study:
 
     def _report(
         self,
-        found: Mapping[str, Sequence[Mapping[str, Any]]],
+        found: Mapping[str, scores.BySeed],
         said: Sequence[Sequence[tuple[str, str]]],
         rewards: Sequence[Sequence[float]],
         failed: Sequence[str],

@@ -21,7 +21,8 @@ def shown(report: Mapping[str, Any]) -> str:
         f"{candidates['mean_per_context']:.2f} candidates each ({candidates['with_all']:.1%} have all)"
         + ("" if reward is None else f", mean reward of the model's {reward:.3f}")
         + f"; {speed['ours']:.0f} candidates/s, raw generation {speed['raw']:.0f} ({speed['ratio']:.2f}). "
-        f"{report['contexts']['heldout']} held-out contexts; 95% intervals over contexts (bootstrap).",
+        f"{report['contexts']['heldout']} held-out contexts; 95% intervals over contexts (bootstrap), "
+        "of several seeds over seeds and contexts.",
         *(f"Note: {note}." for note in report["notes"]),
         *(f"Failed: {name}." for name in report["failed"]),
         "",

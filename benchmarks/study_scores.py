@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dialog_gym.benchmarks.paired import crossed_interval
+from dialog_gym.benchmarks.statistics import markdown_table, with_interval
 from dialog_gym.benchmarks.study_data import Context
 from dialog_gym.dialogue import Dialogue
 from dialog_gym.lm.base import LanguageModel
@@ -128,8 +130,18 @@ def ordered(
     }
 
 
+Numbers = Mapping[str, Sequence[Sequence[float]]]
+"""Of each metric, shape (contexts, n)."""
+BySeed = Mapping[int, Numbers]
+"""Of each seed of training; 0 is that of what has not learned, and stands beside every other."""
+
+
 class Line(NamedTuple):
-    """A metric of a method: the mean over contexts, and the ends of its 95% interval (bootstrap over contexts)."""
+    """A metric of a method: the mean over seeds and contexts, and the ends of its 95% interval.
+
+    With one seed the interval is that for other contexts alone (bootstrap), with more that for other seeds and
+    contexts (``paired.crossed_interval``).
+    """
 
     method: str
     metric: str
@@ -140,55 +152,56 @@ class Line(NamedTuple):
     high: float
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, Sequence[Sequence[float]]]]]) -> list[Line]:
-    """Return a line per method, metric and k.
-
-    Args:
-        found: For each method, for each seed, for each metric its numbers (contexts, n). Seeds are averaged per
-            context before contexts are drawn.
-    """
+def table(found: Mapping[str, BySeed]) -> list[Line]:
+    """Return a line per method, metric and k, from the numbers of each method."""
     lines = []
     for method, seeds in found.items():
-        for metric in seeds[0]:
-            best = np.mean([best_of(one[metric], metric in LOWER) for one in seeds], axis=0)
-            for k in range(best.shape[1]):
-                column = best[:, k]
-                lines.append(Line(method, metric, k + 1, len(seeds), float(column.mean()), *bootstrap(column)))
+        for metric in next(iter(seeds.values())):
+            best = np.stack([best_of(one[metric], metric in LOWER) for one in seeds.values()])
+            for k in range(best.shape[2]):
+                lines.append(_line(method, metric, k + 1, best[:, :, k]))
     return lines
 
 
-def gains(found: Mapping[str, Sequence[Mapping[str, Any]]], floor: str) -> list[Line]:
-    """Return what each method has more than ``floor`` with its first response, paired by context."""
-    if floor not in found:
-        return []
+def gains(found: Mapping[str, BySeed], floor: str) -> list[Line]:
+    """Return what each method has more than ``floor`` with its first response, paired by seed and by context."""
+    lines = []
+    for method, own in found.items():
+        pairs = [(own.get(seed, own.get(0)), other) for seed, other in found.get(floor, {}).items()]
+        both = [(one, other) for one, other in pairs if one is not None]
+        if method == floor or not both:
+            continue
+        for metric in both[0][0]:
+            gain = np.stack([_first(one[metric]) - _first(other[metric]) for one, other in both])
+            lines.append(_line(f"{method} - {floor}", metric, 1, gain))
+    return lines
 
-    def first(method: str, metric: str) -> Doubles:
-        return np.asarray(np.mean([np.asarray(one[metric])[:, 0] for one in found[method]], axis=0), np.float64)
 
-    return [
-        Line(f"{method} - {floor}", metric, 1, len(seeds), float(gain.mean()), *bootstrap(gain))
-        for method, seeds in found.items()
-        if method != floor
-        for metric in seeds[0]
-        for gain in [first(method, metric) - first(floor, metric)]
-    ]
+def _first(numbers: Sequence[Sequence[float]]) -> Doubles:
+    return np.asarray(numbers, np.float64)[:, 0]
+
+
+def _line(method: str, metric: str, k: int, values: Doubles) -> Line:
+    """Return the line of ``values``, shape (seeds, contexts)."""
+    ends = crossed_interval(values) if min(values.shape) > 1 else bootstrap(values.mean(axis=0))
+    return Line(method, metric, k, len(values), float(values.mean(axis=0).mean()), *ends)
 
 
 def markdown(lines: Sequence[Line]) -> str:
     """Return one line per method and k, one column per metric."""
     metrics = list(dict.fromkeys(line.metric for line in lines))
-    shown = ["| method | best of | " + " | ".join(metrics) + " |", "|---|---:|" + "---:|" * len(metrics)]
-    rows: dict[tuple[str, int], dict[str, Line]] = {}
+    found: dict[tuple[str, int, int], dict[str, Line]] = {}
     for line in lines:
-        rows.setdefault((line.method, line.k), {})[line.metric] = line
-    for (method, k), by_metric in rows.items():
-        cells = [_cell(by_metric.get(metric)) for metric in metrics]
-        shown.append(f"| {method} | {k} | " + " | ".join(cells) + " |")
-    return "\n".join(shown)
+        found.setdefault((line.method, line.seeds, line.k), {})[line.metric] = line
+    rows = [
+        (method, f"{seeds}", f"{k}", *(_cell(by_metric.get(metric)) for metric in metrics))
+        for (method, seeds, k), by_metric in found.items()
+    ]
+    return markdown_table(("method", "seeds", "best of", *metrics), rows)
 
 
 def _cell(line: Line | None) -> str:
-    return "" if line is None else f"{line.mean:.3f} [{line.low:.3f}, {line.high:.3f}]"
+    return "" if line is None else with_interval(3, line.mean, line.low, line.high)
 
 
 def write_csv(

@@ -15,9 +15,10 @@ from dialog_gym.agents.dt import DT
 from dialog_gym.agents.lm_data import read_data
 from dialog_gym.agents.lm_tokens import token_rows
 from dialog_gym.benchmarks import study, study_data, study_scores, study_speech
+from dialog_gym.benchmarks.paired import crossed_interval
 from dialog_gym.benchmarks.study import Study
 from dialog_gym.benchmarks.study_data import Context, lines
-from dialog_gym.benchmarks.study_scores import Judge, best_of, gains, table
+from dialog_gym.benchmarks.study_scores import Judge, best_of, gains, markdown, table
 from dialog_gym.benchmarks.study_settings import Settings
 from dialog_gym.benchmarks.study_speech import How, Voice, beams, candidates, responses
 from dialog_gym.cli import main as cli
@@ -26,6 +27,7 @@ from dialog_gym.data.rankings import Rankings
 from dialog_gym.dialogue import Dialogue, Scenario
 from dialog_gym.lm import load
 from dialog_gym.rewards.text_metrics import WordOverlap
+from dialog_gym.rollout import bootstrap
 
 QUICK = {"batch": 2, "samples": 0, "eval_every": 0}
 TINY = {
@@ -307,7 +309,7 @@ def test_the_report_has_every_method(done):
     assert {line["metric"] for line in report["lines"]} == {"overlap", "perplexity"}
     assert {(line["method"], line["k"]) for line in report["gains"]} == {("base - tf", 1), ("dt - tf", 1)}
     assert report["contexts"] == {"train": 6, "heldout": 4, "too_long": 0}
-    assert "| dt | 3 |" in (settings.out / "table.md").read_text()
+    assert "| dt | 1 | 3 |" in (settings.out / "table.md").read_text()
     args = json.loads((settings.out / "runs" / "tf-1" / "config.json").read_text())["args"]
     assert args["data"] == [str(settings.out / "human")]
 
@@ -402,7 +404,7 @@ def test_the_command_shows_the_table_and_writes_images(done, corpus, capsys):
     flags += ["--metrics", "overlap", "perplexity", "--methods", "tf", "dt"]
     flags += ["--agent-args", json.dumps(TINY["agent_args"]), "--no-progress"]
     cli(flags)
-    assert "| tf | 1 |" in capsys.readouterr().out
+    assert "| tf | 1 | 1 |" in capsys.readouterr().out
     assert (done[0].out / "best_of_overlap.png").stat().st_size > 1000
     assert (done[0].out / "first_overlap.png").stat().st_size > 1000
 
@@ -469,21 +471,48 @@ def test_more_responses_never_make_the_best_worse(values, lower):
 
 
 def test_the_table_averages_seeds_per_context():
-    found = {"tf": [{"overlap": [[0.0, 0.2], [0.4, 0.4]]}, {"overlap": [[0.2, 0.6], [0.4, 0.8]]}]}
+    found = {"tf": {1: {"overlap": [[0.0, 0.2], [0.4, 0.4]]}, 2: {"overlap": [[0.2, 0.6], [0.4, 0.8]]}}}
     first, best = table(found)
     assert (first.k, first.seeds, best.k) == (1, 2, 2)
     assert (first.mean, best.mean) == pytest.approx((0.25, 0.5))  # (.1 + .4) / 2 and (.4 + .6) / 2
-    assert first.low >= 0.1 - 1e-9
-    assert first.high <= 0.4 + 1e-9
+    assert markdown([first, best]).splitlines()[0] == "| method | seeds | best of | overlap |"
+    assert markdown([first, best]).splitlines()[2].startswith("| tf | 2 | 1 | 0.250 [")
+
+
+def test_one_seed_has_the_interval_over_contexts():
+    rows = [[0.1], [0.5], [0.9], [0.2]]
+    (line,) = table({"tf": {1: {"overlap": rows}}})
+    assert (line.mean, line.low, line.high) == (0.425, *bootstrap([0.1, 0.5, 0.9, 0.2]))
+
+
+def test_intervals_know_that_seeds_differ():
+    apart = {1: {"overlap": [[0.0], [0.1]]}, 2: {"overlap": [[0.4], [0.5]]}, 3: {"overlap": [[0.8], [0.9]]}}
+    (line,) = table({"dt": apart})
+    assert (line.low, line.high) == crossed_interval([[0.0, 0.1], [0.4, 0.5], [0.8, 0.9]])
+    assert line.high - line.low > 1.9  # Student's t of 2 degrees of freedom, 4.3 * .4 / sqrt(3) to either side
+    same = {seed: {"overlap": [[0.2], [0.3]]} for seed in (1, 2, 3)}
+    (gain,) = gains({"tf": same, "dt": apart}, "tf")
+    assert gain.mean == pytest.approx(0.2)
+    assert (gain.low, gain.high) == pytest.approx(crossed_interval([[-0.2, -0.2], [0.2, 0.2], [0.6, 0.6]]))
+
+
+def test_gains_are_paired_by_seed():
+    tf = {1: {"overlap": [[0.1], [0.9]]}, 3: {"overlap": [[0.3], [0.5]]}}
+    dt = {2: {"overlap": [[9.0], [9.0]]}, 3: {"overlap": [[0.4], [0.7]]}}
+    base, ilql = {0: {"overlap": [[0.1], [0.1]]}}, {2: {"overlap": [[0.0], [0.0]]}}
+    of_base, of_dt = gains({"base": base, "tf": tf, "dt": dt, "ilql": ilql}, "tf")
+    assert (of_dt.method, of_dt.seeds) == ("dt - tf", 1)
+    assert (of_base.method, of_base.seeds) == ("base - tf", 2)
+    assert (of_dt.mean, of_base.mean) == pytest.approx((0.15, -0.35))
 
 
 def test_gains_are_paired_by_context():
-    found = {"tf": [{"overlap": [[0.1], [0.9]]}], "dt": [{"overlap": [[0.3], [1.1]]}]}
+    found = {"tf": {1: {"overlap": [[0.1], [0.9]]}}, "dt": {1: {"overlap": [[0.3], [1.1]]}}}
     (gain,) = gains(found, "tf")
     assert gain.method == "dt - tf"
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
 def test_less_perplexity_is_better():
-    found = {"tf": [{"perplexity": [[3.0, 2.0]]}]}
+    found = {"tf": {1: {"perplexity": [[3.0, 2.0]]}}}
     assert [line.mean for line in table(found)] == [3.0, 2.0]
