@@ -14,6 +14,9 @@ from dialog_gym.benchmarks.statistics import RESAMPLES, Band
 
 Floats = npt.NDArray[np.float64]
 
+MEASURE = "return on training items, scaled by lm and oracle on held-out ones"
+"""What a learning curve shows: evaluations during training see no held-out item, and references have only those."""
+
 
 def profiles(results: Results, taus: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Band]:
     """Return for each agent the share of its runs with a normalised score above each of ``taus``.
@@ -32,7 +35,9 @@ def profiles(results: Results, taus: npt.ArrayLike, *, seed: int = 0, resamples:
 
 @dataclass(frozen=True)
 class Learning:
-    """How an agent improved while it learned: interquartile mean of the normalised scores, over worlds and runs.
+    """How an agent improved while it learned: interquartile mean of ``MEASURE`` over worlds and runs.
+
+    Where held-out items are harder than those of training, or easier, it does not end at the score of the leaderboard.
 
     Attributes:
         agent: The agent.

@@ -8,6 +8,7 @@ give the same files, byte for byte, with one version of matplotlib.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dialog_gym.benchmarks.leaderboard import REFERENCES, Entry, Leaderboard, Total
-from dialog_gym.benchmarks.leaderboard_curves import Learning, learning, profiles
+from dialog_gym.benchmarks.leaderboard_curves import MEASURE, Learning, learning, profiles
 from dialog_gym.benchmarks.results_folder import Results
 from dialog_gym.benchmarks.statistics import RESAMPLES, Band, Estimate
 
@@ -139,15 +140,16 @@ def profiles_plot(
 
 
 def learning_plot(curves: Sequence[Learning], shown: dict[str, Look]) -> Any:
-    """Draw how agents improved while they learned, a panel for each unit of what they spent."""
+    """Draw how agents improved while they learned (``MEASURE``), a panel for each unit of what they spent."""
     units = list(dict.fromkeys(curve.unit for curve in curves))
     figure, (axes,) = _panels(1, len(units), height=2.8, labels=len(curves))
     every = max(len(curve.worlds) for curve in curves)
+    told = textwrap.fill(f"{MEASURE} (IQM)", 42)
     for panel, unit in zip(axes, units, strict=True):
         mine = [curve for curve in curves if curve.unit == unit]
         for k, curve in enumerate(mine):
             _band(panel, curve.at, curve.score, shown[curve.agent], _counted(curve, every), (k, len(mine)))
-        panel.set(xlabel=f"{unit} of training", ylabel="normalised score (IQM)" if panel is axes[0] else "")
+        panel.set(xlabel=f"{unit} of training", ylabel=told if panel is axes[0] else "")
         panel.grid(color="#eeeeee", linewidth=0.6)
     _legend(figure, *axes)
     return figure

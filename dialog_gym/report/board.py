@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dialog_gym.benchmarks.leaderboard import Entry, Leaderboard, Total, leaderboard
-from dialog_gym.benchmarks.leaderboard_curves import Learning, learning, profiles
+from dialog_gym.benchmarks.leaderboard_curves import MEASURE, Learning, learning, profiles
 from dialog_gym.benchmarks.paired import Difference
 from dialog_gym.benchmarks.results_folder import Results
 from dialog_gym.benchmarks.statistics import Band, Estimate
@@ -133,7 +133,7 @@ def _band(band: Band) -> dict[str, list[float] | None]:
 
 
 def _curves(results: Results) -> Iterator[dict[str, Json]]:
-    """Yield how scores rose while agents learned: over all environments, then in each."""
+    """Yield how agents improved while they learned: over all environments, then in each."""
     worlds = sorted({one.world for one in results.results if one.curve})
     if len(worlds) > 1:
         yield from (_learned("All environments", one) for one in learning(results))
@@ -143,8 +143,8 @@ def _curves(results: Results) -> Iterator[dict[str, Json]]:
 
 
 def _learned(world: str, found: Learning) -> dict[str, Json]:
-    told = {"world": world, "agent": found.agent, "unit": found.unit, "measure": SCORE, "at": found.at.tolist()}
-    return {**told, **_band(found.score)}
+    told = {"world": world, "agent": found.agent, "unit": found.unit, "measure": SCORE, "note": MEASURE}
+    return {**told, "at": found.at.tolist(), **_band(found.score)}
 
 
 def _run_curves(curves: Sequence[Curve]) -> Iterator[dict[str, Json]]:
@@ -158,6 +158,7 @@ def _run_curves(curves: Sequence[Curve]) -> Iterator[dict[str, Json]]:
             "agent": curve.agent if alone else f"{curve.agent}, run {curve.run}",
             "unit": curve.unit,
             "measure": RETURN,
+            "note": "",
             "at": list(at),
             "value": list(value),
             "low": None,

@@ -158,10 +158,10 @@ function curveCharts(board) {
   const kind = ({ world, unit, measure }) => JSON.stringify([world, unit, measure]);
   const kinds = new Map(board.curves.map((curve) => [kind(curve), curve]));
   return [...kinds].map(
-    ([key, { world, unit, measure }]) =>
+    ([key, { world, unit, measure, note }]) =>
       new Chart({
         world: world || "Training",
-        label: `${world || "Training"}: ${measure} by ${unit}`,
+        label: `${world || "Training"}: ${measure} by ${unit}${note && ` (${note})`}`,
         x: unit,
         y: measure,
         lines: true,

@@ -99,6 +99,12 @@ def test_the_same_results_make_the_same_bytes(results, tmp_path):
         assert b"dc:date" not in path.read_bytes()
 
 
+def test_a_learning_curve_says_what_it_is_scaled_by(written):
+    axes = written[1]["learning"].axes
+    told = [" ".join(panel.get_ylabel().split()) for panel in axes]
+    assert told == ["return on training items, scaled by lm and oracle on held-out ones (IQM)", ""]
+
+
 def ticks_of(axes):
     """Return the labels of the ticks that are in view."""
     for place, axis, limits in ((0, axes.xaxis, axes.get_xlim()), (1, axes.yaxis, axes.get_ylim())):

@@ -204,6 +204,8 @@ def test_the_board_has_the_scores_of_the_leaderboard(bench):
     assert cells["td3", "Bargain"]["return"][0] == pytest.approx(0.62)
     assert cells["ppo", "Chat"]["missing"] == 1
     assert {curve["world"] for curve in told["curves"]} == {"All environments", "Bargain", "Chat"}
+    notes = {curve["note"] for curve in told["curves"]}
+    assert notes == {"return on training items, scaled by lm and oracle on held-out ones"}
     assert told["profiles"]["agents"][0]["value"][0] == 1.0
     duels = {(duel["agent"], duel["other"]): duel for duel in told["duels"]}
     assert duels["oracle", "td3"] == {"agent": "oracle", "other": "td3", "better": [1.0, None, None], "worlds": 2}
@@ -219,6 +221,7 @@ def test_runs_alone_have_curves_and_no_table(tmp_path):
     assert told is not None
     assert [curve["agent"] for curve in told["curves"]] == told["agents"] == ["td3, run 4", "td3, run 5"]
     assert told["curves"][0]["value"] == [0.1, 0.4]
+    assert told["curves"][0]["note"] == "", "as they are"
     assert not told["overall"]
     assert board(None, []) is None
 

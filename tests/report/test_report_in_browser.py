@@ -279,6 +279,7 @@ def test_the_theme_is_remembered_where_the_browser_allows_it(browser, pages):
 def test_charts_tell_their_values(browser, pages):
     browser.open(pages.bench)
     assert len(browser.all(".charts svg")) == 3, "profiles, compute, curves"
+    assert "by updates (return on training items, scaled by" in browser.all(".chart figcaption")[2]
     browser.js("document.querySelector('.charts').scrollIntoView()")
     point = browser.js(
         """const mark = document.querySelectorAll('.chart')[2].querySelector('.mark').getBoundingClientRect();
