@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dialog_gym.benchmarks.leaderboard import Entry, Leaderboard, Total
-from dialog_gym.benchmarks.statistics import Estimate
+from dialog_gym.benchmarks.statistics import Estimate, markdown_table
 from dialog_gym.checkpoint import write_text
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
@@ -19,9 +19,18 @@ COLUMNS = ("table", "world", "agent", "other", "measure", "value", "low", "high"
 
 
 def summary(board: Leaderboard) -> str:
-    """Return the table over worlds, that of normalised scores by world, and the notes, as Markdown."""
-    parts = [_totals(board), _grid(board), _notes(board)]
-    return "\n\n".join(part for part in parts if part)
+    """Return the table over worlds, those of scores by world, and the notes, as Markdown.
+
+    Scores are normalised; in worlds without a scale they are mean returns, in a table of their own.
+    """
+    returns = _by_world(board, board.unscaled, _return)
+    tables = [
+        _totals(board),
+        _by_world(board, [world for world in board.worlds if world not in board.unscaled], _score),
+        f"Mean returns where nothing is normalised:\n\n{returns}" if returns else "",
+    ]
+    over = any(OVER in table for table in tables)
+    return "\n\n".join(part for part in (*tables, _notes(board, over)) if part)
 
 
 def markdown(board: Leaderboard) -> str:
@@ -93,7 +102,7 @@ def _totals(board: Leaderboard) -> str:
         )
         for total in board.totals
     ]
-    return _table(head, rows, left=1) if rows else ""
+    return markdown_table(head, rows) if rows else ""
 
 
 def _minutes(seconds: float) -> str:
@@ -105,33 +114,43 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.{1 if seconds >= 60 else 2}f}"
 
 
-def _grid(board: Leaderboard) -> str:
-    worlds = [world for world in board.worlds if world not in board.unscaled]
-    rows = [
-        (_named(agent), *(_score(board.entry(world, agent)) for world in worlds))
-        for agent in board.agents
-        if any(board.entry(world, agent).status == "done" for world in worlds)
-    ]
-    return _table(("agent", *worlds), rows, left=1) if worlds and rows else ""
+def _by_world(board: Leaderboard, worlds: Sequence[str], shown: Callable[[Entry], str]) -> str:
+    """Return a table of what is ``shown`` of each agent in each of ``worlds``, "" where there is no run."""
+    done = [entry for entry in board.entries if entry.status == "done" and entry.world in worlds]
+    columns = [world for world in worlds if any(entry.world == world for entry in done)]
+    agents = [agent for agent in board.agents if any(entry.agent == agent for entry in done)]
+    rows = [(_named(agent), *(shown(board.entry(world, agent)) for world in columns)) for agent in agents]
+    return markdown_table(("agent", *columns), rows) if rows else ""
 
 
 def _score(entry: Entry) -> str:
-    if entry.normalised is None:
+    return _with_half(entry, entry.normalised, 2)
+
+
+def _return(entry: Entry) -> str:
+    return _with_half(entry, entry.score, 3)
+
+
+def _with_half(entry: Entry, number: Estimate | None, digits: int) -> str:
+    """Return a number of an entry with half of its interval, or why there is none."""
+    if number is None:
         return "n/a" if entry.status == "not applicable" else entry.status
-    value, low, high = entry.normalised
-    shown = f"{value:.2f}" if low is None or high is None else f"{value:.2f} ± {(high - low) / 2:.2f}"
+    value, low, high = number
+    shown = f"{value:.{digits}f}"
+    if low is not None and high is not None:
+        shown += f" ± {(high - low) / 2:.{digits}f}"
     lost = f" ({entry.runs} of {entry.runs + entry.missing} runs)" if entry.missing else ""
     return shown + (f" {OVER}" if entry.over_budget else "") + lost
 
 
-def _notes(board: Leaderboard) -> str:
+def _notes(board: Leaderboard, over: bool) -> str:
     lines = [
         "Scores are normalised: 0 is the unsteered language model (`lm`), 1 the oracle. Intervals are 95% over runs: "
         "Student's t in a world, a stratified bootstrap over worlds; a number without one comes from one run. IQM: "
         "interquartile mean. Each agent counts over the worlds where it has runs, those with the most worlds first. "
         "CPU minutes are those of one run in each of them, with its evaluation.",
     ]
-    if any(entry.over_budget for entry in board.entries):
+    if over:
         lines.append(f"{OVER} costs more than the world allows.")
     if any(len(total.worlds) == 1 for total in board.totals):
         lines.append("Over one world the bootstrap is too narrow; see the interval in that world.")
@@ -197,7 +216,7 @@ def _of_runs(done: Sequence[Entry]) -> list[str]:
         "or baseline, paired by seeds; = where zero is in the interval. Resolvable: the least true difference that so "
         "many runs would find four times in five."
     )
-    return [_table(head, [_row(entry, costly) for entry in done], left=1), note]
+    return [markdown_table(head, [_row(entry, costly) for entry in done]), note]
 
 
 def _row(entry: Entry, costly: bool) -> Sequence[str]:
@@ -250,7 +269,7 @@ def _duels(board: Leaderboard) -> str:
     note = (
         f"Over the worlds that both have: {most}, or as many as in brackets. Ties count half; the CSV has intervals."
     )
-    return f"{_table(('', *map(_named, agents)), rows, left=1)}\n\n{note}"
+    return f"{markdown_table(('', *map(_named, agents)), rows)}\n\n{note}"
 
 
 def _with_ends(number: Estimate | None, digits: int) -> str:
@@ -267,11 +286,6 @@ def _named(agent: str, over: bool = False) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
-    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
-    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 # --- CSV ------------------------------------------------------------------------------------------

@@ -210,6 +210,26 @@ def test_over_budget_marks_the_total():
     text = summary(board)
     assert "| greedy † | 1 of 1 |" in text
     assert "| oracle | 1 of 1 |" in text, "a cost of exactly the budget is within it"
+    assert "- † costs more than the world allows." in text
+
+
+def test_worlds_without_a_scale_have_returns():
+    groups = (runs("Bargain", "td3", 1.5, 2.0, 2.5), runs("Bargain", "ilql", 1.25, learned_from="log"))
+    text = summary(leaderboard(made(*groups, missing=("Bargain--lm--1", "Chat--td3--1"))))
+    table = text.partition("Mean returns where nothing is normalised:\n\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [
+        "| agent | Bargain |",
+        "|---|---:|",
+        "| ilql | 1.250 |",
+        "| td3 | 2.000 ± 1.242 |",  # Student's t of two degrees of freedom, 4.303 * .5 / sqrt(3)
+    ]
+    assert "†" not in text
+    costly = [result("Bargain", "td3", 1, 1.5, costs=np.full(4, 0.75), budget=0.5)]
+    text = summary(leaderboard(made(costly)))
+    assert "| td3 | 1.500 † |" in text
+    assert "- † costs more than the world allows." in text
+    with_scale = made(runs("Bargain", "lm", 1.0), runs("Bargain", "oracle", 3.0))
+    assert "Mean returns" not in summary(leaderboard(with_scale))
 
 
 def test_the_best_is_paired_with_the_others_by_seed(results):
