@@ -10,9 +10,11 @@ Seed 1 of all cells comes first, then seed 2, so that a table can be shown early
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
+import pkgutil
 import platform
 import shutil
 import time
@@ -24,13 +26,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
-
+import dialog_gym
 from dialog_gym import checkpoint
 from dialog_gym.agent import agent_spec
 from dialog_gym.benchmarks.bench_policies import Made, Place, holding, why_not
 from dialog_gym.benchmarks.command import made_with, write_cell
-from dialog_gym.benchmarks.results_folder import CELLS, EPISODES, SUITE, Results, cell_name
+from dialog_gym.benchmarks.leaderboard import REFERENCES
+from dialog_gym.benchmarks.results_folder import CELLS, EPISODES, SUITE, cell_name, read_results
 from dialog_gym.benchmarks.suites import Part, Row, Suite, World
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.exchange import import_rows
@@ -41,6 +43,8 @@ log = logging.getLogger("dialog_gym")
 
 FAILED, CLAIMS = "failed", "claims"
 WAIT = 0.5  # seconds between two looks at cells that others compute
+PARTS = ("agents", "data", "distributed", "envs", "lm", "rewards", "wrappers")
+"""Packages of which a cell may import a module as late as it needs it."""
 
 
 class Cell(NamedTuple):
@@ -73,7 +77,8 @@ def plan(suite: Suite, agents: Sequence[str] = (), worlds: Sequence[str] = (), s
 
     Args:
         suite: The suite.
-        agents: Rows of the table; none: all.
+        agents: Rows of the table; none: all. ``REFERENCES`` of the leaderboard are added, as nothing has a score
+            without them, and they take seconds.
         worlds: Worlds or ids of environments; none: all.
         seeds: Seeds 1, 2, ... of rows that need several; 0: as many as the suite has.
 
@@ -83,7 +88,7 @@ def plan(suite: Suite, agents: Sequence[str] = (), worlds: Sequence[str] = (), s
     """
     if seeds < 0:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
-    wanted = {_named("agent", name, suite.rows) for name in agents} or set(suite.rows)
+    wanted = {*(_named("agent", name, suite.rows) for name in agents), *REFERENCES} if agents else set(suite.rows)
     where = {_named("environment", _world_name(name), suite.worlds) for name in worlds} or set(suite.worlds)
     reasons: dict[tuple[str, str], str] = {}
     pairs: dict[tuple[str, str], tuple[Row, World]] = {}
@@ -123,11 +128,18 @@ def _world_name(name: str) -> str:
 # --- the folder ---------------------------------------------------------------------------------
 
 
-def open_folder(suite: Suite, out: Path, what: Plan) -> None:
+def open_folder(suite: Suite, out: Path, what: Plan, *, mixed: bool = False) -> None:
     """Note in ``out`` what is asked for, beside what was before.
 
+    Args:
+        suite: The suite.
+        out: The folder.
+        what: What is asked for.
+        mixed: Let cells be computed beside those of other versions.
+
     Raises:
-        ValueError: The folder was made with other settings, or holds something else.
+        ValueError: The folder was made with other settings, holds something else, or has cells of other versions
+            and lacks some that would be of the present ones. It is left as it is.
     """
     path, config = out / SUITE, json.loads(json.dumps(asdict(suite)))
     if not path.exists() and out.exists() and any(one.name != CLAIMS for one in out.iterdir()):
@@ -136,6 +148,8 @@ def open_folder(suite: Suite, out: Path, what: Plan) -> None:
         told: dict[str, Any] = {"asked": [], "not_applicable": []}
         if path.exists():
             told = _suite_there(path, config)
+            if not mixed:
+                _refuse_other_versions(out, what)
         names = [cell.name for cell in what.cells if cell.name not in told["asked"]]
         reasons = {(one["agent"], one["world"]): one["reason"] for one in told["not_applicable"]}
         reasons |= what.not_applicable
@@ -161,6 +175,26 @@ def _suite_there(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             "folder with --out"
         )
     return told
+
+
+def _refuse_other_versions(out: Path, what: Plan) -> None:
+    """Raise a ValueError if a cell would be computed beside cells of other versions."""
+    if all((out / CELLS / f"{cell.name}.json").exists() for cell in what.cells):
+        return
+    now, there = versions(), [result.versions for result in read_results(out, mixed=True).results]
+    differ = []
+    for name in sorted({*now, *(name for one in there for name in one)}):
+        present, others = now.get(name), {one.get(name) for one in there}
+        if others - {present}:
+            differ.append(
+                f"{name} {', '.join(sorted(one or 'unknown' for one in others))}; now {present or 'unknown'}"
+            )
+    if differ:
+        raise ValueError(
+            f"{out} has results of other versions than those that run now ({' | '.join(differ)}), and they do not "
+            "belong into one table. Nothing was computed, and all that is there stays. Choose another folder with "
+            "--out, go back to those versions, or take both with --mixed"
+        )
 
 
 @contextmanager
@@ -304,11 +338,31 @@ def run_cells(
 
 
 def imported(cells: Iterable[Cell]) -> dict[str, str | None]:
-    """Import what ``cells`` need, so that all of them run the code whose commit they tell; return the versions."""
+    """Import all that ``cells`` may need, so that they run the code whose commit they tell; return the versions.
+
+    Else much would be imported in the middle of a cell, hours later, from a checkout that may be another by then.
+    """
     running = versions()
+    for name in _modules():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] == "dialog_gym":
+                raise
+            log.debug("%s is not imported: %s", name, error)  # an optional package is not there
     for name in dict.fromkeys(cell.row.made for cell in cells if cell.row.kind == "agent"):
         _ = agent_spec(name).args
     return running
+
+
+def _modules() -> Iterator[str]:
+    """Yield the modules of the library that a cell may import."""
+    for one in pkgutil.iter_modules(dialog_gym.__path__, "dialog_gym."):
+        if not one.ispkg and one.name != "dialog_gym.__main__":
+            yield one.name
+    for part in PARTS:
+        package = importlib.import_module(f"dialog_gym.{part}")
+        yield from (one.name for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))
 
 
 def _tried(cell: Cell, place: Place, running: dict[str, str | None], command: str) -> bool:
@@ -341,64 +395,3 @@ def _done(cell: Cell, place: Place, since: float) -> bool:
 
 def _failure(cell: Cell, place: Place) -> Path:
     return place.out / FAILED / f"{cell.name}.txt"
-
-
-# --- the table ----------------------------------------------------------------------------------
-
-
-def table(results: Results, suite: Suite) -> str:
-    """Return mean returns by agent and world as Markdown, with the number of seeds; and what is missing or broken."""
-    names = list(dict.fromkeys([*suite.rows, *(result.agent for result in results.results)]))
-    there = {result.world for result in results.results} | {world for _, world in results.not_applicable}
-    worlds = [world for world in suite.worlds if world in there]
-    lines = ["| agent | " + " | ".join(worlds) + " |", "|---|" + "---:|" * len(worlds)]
-    for name in names:
-        shown = [_shown(results, name, world) for world in worlds]
-        if any(shown):
-            lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    lines += ["", "n/a, not applicable:", *_by_reason(results)] if results.not_applicable else []
-    for what, found in (
-        ("mixed", results.mixed),
-        ("missing", results.missing),
-        ("broken", results.broken),
-    ):
-        if found:
-            lines += ["", f"{what} ({len(found)}): {'; '.join(found)}"]
-    return "\n".join(lines)
-
-
-def _shown(results: Results, agent: str, world: str) -> str:
-    means = [
-        float(result.returns.mean()) for result in results.results if (result.agent, result.world) == (agent, world)
-    ]
-    if means:
-        return f"{np.mean(means):.3f} ({len(means)})"
-    return "n/a" if (agent, world) in results.not_applicable else ""
-
-
-def _by_reason(results: Results) -> list[str]:
-    found: dict[tuple[str, str], list[str]] = {}
-    for (agent, world), why in results.not_applicable.items():
-        found.setdefault((world, why), []).append(agent)
-    return [f"- {world}: {', '.join(agents)}: {why}" for (world, why), agents in found.items()]
-
-
-def table_json(results: Results) -> dict[str, Any]:
-    """Return what ``table`` tells as JSON values."""
-    rows = [
-        {
-            "agent": one.agent,
-            "world": one.world,
-            "seed": one.seed,
-            "return": float(one.returns.mean()),
-            "cost": float(one.costs.mean()),
-            "success": one.success,
-            "cpu_seconds": one.cpu_seconds,
-        }
-        for one in results.results
-    ]
-    reasons = [
-        {"agent": agent, "world": world, "reason": why} for (agent, world), why in results.not_applicable.items()
-    ]
-    told = {name: list(getattr(results, name)) for name in ("mixed", "missing", "broken")}
-    return {"results": rows, "not_applicable": reasons, **told}

@@ -51,7 +51,8 @@ def bench(
 
     Args:
         suite: smoke, core or papers.
-        agents: Rows of the table; by default all.
+        agents: Rows of the table; by default all. lm and oracle, the 0 and 1 of the leaderboard, come along: they
+            take seconds.
         envs: Worlds, for instance Bargain or Bargain-v0; by default all.
         seeds: Seeds 1, 2, ...; by default as many as the suite has.
         out: Folder of everything, by default runs/bench/SUITE.
@@ -62,11 +63,12 @@ def bench(
         gpus: GPUs of each worker, for instance 0.5.
         scale: Share of every budget, for a try; a folder belongs to one.
         table: Only show what is there.
-        mixed: Show results of different versions in one table, and tell how they differ.
+        mixed: Compute beside results of other versions, and show them in one table that tells how they differ.
         json: Print JSON.
         progress: Show progress bars.
     """
     from dialog_gym.benchmarks import bench as runner
+    from dialog_gym.benchmarks import bench_table
     from dialog_gym.benchmarks.results_folder import read_results
     from dialog_gym.benchmarks.suites import suite_of
     from dialog_gym.distributed import Cluster
@@ -81,16 +83,15 @@ def bench(
     folder = out or Path("runs/bench") / suite
     failed: list[str] = []
     if not table:
-        runner.open_folder(wanted, folder, what)
+        runner.open_folder(wanted, folder, what, mixed=mixed)
         words = [suite, *([] if scale == 1 else ["--scale", f"{scale:g}"])]
-        work = Work(
-            wanted, tuple(agents), tuple(envs), seeds, folder, shlex.join([PROG, *words]), time.time(), progress
-        )
+        again = shlex.join([*PROG.split(), *words])
+        work = Work(wanted, tuple(agents), tuple(envs), seeds, folder, again, time.time(), progress)
         if jobs > 1:
             _share(jobs, work)
         failed = work.run(cluster)  # with several processes: what one left that died
     results = read_results(folder, mixed=mixed)
-    told = json_module.dumps(runner.table_json(results), indent=2) if json else runner.table(results, wanted)
+    told = json_module.dumps(bench_table.table_json(results), indent=2) if json else bench_table.table(results, wanted)
     sys.stdout.write(told + "\n")
     if failed:
         log.error("failed: %s (see %s); start the same command again to retry", ", ".join(failed), folder / "failed")
@@ -160,7 +161,7 @@ def run(words: Sequence[str]) -> Any:
 
     Raises:
         KeyError: There is no such suite, agent or environment.
-        ValueError: The folder belongs to other settings, or results are of different versions.
+        ValueError: The folder belongs to other settings, or has results of other versions.
         SystemExit: A cell failed; the others are in the table.
     """
     return tyro.cli(bench, args=list(words), prog=PROG, config=(tyro.conf.FlagCreatePairsOff,))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import shlex
 import subprocess
 import sys
 import time
@@ -18,10 +20,12 @@ import torch
 
 from dialog_gym.baselines import HELD_OUT
 from dialog_gym.benchmarks import bench, bench_command, bench_policies, suites
-from dialog_gym.benchmarks.bench import Cell, Plan, claimed, open_folder, plan, run_cells, table
+from dialog_gym.benchmarks.bench import Cell, Plan, claimed, open_folder, plan, run_cells
 from dialog_gym.benchmarks.bench_policies import Made, Place, counting_tokens, holding, why_not
+from dialog_gym.benchmarks.bench_table import table
 from dialog_gym.benchmarks.results_folder import read_results
 from dialog_gym.benchmarks.suites import CORE, Part, Row, Suite, World, baseline
+from dialog_gym.cli import main as cli
 from dialog_gym.data.episodes import Episodes
 
 BARGAIN, ADVICE = World("Bargain"), World("Advice")
@@ -49,7 +53,18 @@ def test_seed_1_of_all_comes_first_and_what_draws_nothing_has_one_seed() -> None
         *("Bargain--oracle--1", "Advice--oracle--1", "Bargain--tf--1", "Advice--tf--1"),
         *("Bargain--tf--2", "Advice--tf--2"),
     ]
-    assert names(plan(suite, ["tf"], ["Bargain"], 3)) == ["Bargain--tf--1", "Bargain--tf--2", "Bargain--tf--3"]
+    assert names(plan(suite, ["tf"], ["Bargain"], 3)) == [
+        *("Bargain--oracle--1", "Bargain--tf--1", "Bargain--tf--2", "Bargain--tf--3")
+    ]
+
+
+def test_the_scale_comes_along() -> None:
+    assert names(plan(CORE, ["random"], ["Bargain", "Society"])) == [
+        *("Bargain--random--1", "Society--random--1"),
+        *("Bargain--lm--1", "Society--lm--1"),
+        *("Bargain--oracle--1", "Society--oracle--1"),
+    ]
+    assert names(plan(TINY, ["random"], ["Bargain"])) == ["Bargain--random--1", "Bargain--oracle--1"], "no lm in it"
 
 
 @pytest.mark.parametrize("name", ["Bargain", "Bargain-v0", "dialog_gym/Bargain-v0", "dialog_gym/BargainPrefix-v0"])
@@ -214,6 +229,54 @@ def test_a_broken_file_is_named_and_counted(tmp_path: Path, monkeypatch: pytest.
     assert "| oracle | 0.500 (1) |" in shown
 
 
+def test_all_code_is_imported_before_the_first_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    inner = importlib.import_module
+
+    def note(name: str) -> Any:
+        asked.append(name)
+        if name == "dialog_gym.agents.trl_trainers":
+            raise ModuleNotFoundError("No module named 'trl'", name="trl")
+        return inner(name)
+
+    monkeypatch.setattr(importlib, "import_module", note)
+    assert bench.imported([])["python"]
+    late = ("agents.trl_trainers", "envs.bargain_oracle", "envs.chat_policies", "lm.speaker_build", "scoring")
+    assert {f"dialog_gym.{name}" for name in late} <= set(asked)
+    assert "dialog_gym.__main__" not in asked
+
+
+def test_code_that_is_half_edited_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise ImportError("cannot import name 'Chance'", name="dialog_gym.chance")
+
+    monkeypatch.setattr(bench, "_modules", lambda: ["dialog_gym.agents.td3"])
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(ImportError, match="Chance"):
+        bench.imported([])
+
+
+def test_nothing_is_computed_beside_results_of_other_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY})
+    monkeypatch.setattr(Place, "made", fake(0.5))
+    out = tmp_path / "out"
+    words = ["tiny", "--envs", "Bargain", "--out", str(out)]
+    monkeypatch.setattr(bench, "versions", lambda: {"python": "3", "commit": "abc"})
+    bench_command.run([*words, "--agents", "oracle"])
+    before = {path: path.read_bytes() for path in out.rglob("*.json")}
+    monkeypatch.setattr(bench, "versions", lambda: {"python": "3", "commit": "def"})
+    bench_command.run([*words, "--agents", "oracle"])  # all is there, and shown
+    with pytest.raises(ValueError, match=r"commit abc; now def.*--out, go back .*--mixed") as error:
+        bench_command.run(words)
+    assert "python" not in str(error.value)
+    assert {path: path.read_bytes() for path in out.rglob("*.json")} == before
+    capsys.readouterr()
+    bench_command.run([*words, "--mixed"])
+    assert "mixed (1): commit abc and def" in capsys.readouterr().out
+
+
 # --- claims ---------------------------------------------------------------------------------------
 
 HOLD = """
@@ -333,6 +396,10 @@ def test_the_command_computes_and_shows(
     bench_command.run([*words, "--table", "--json"])
     told = json.loads(capsys.readouterr().out)
     assert {one["agent"] for one in told["results"]} == {"oracle", "random"}
+    again = json.loads((tmp_path / "out" / "cells" / "Bargain--random--1.json").read_text())["command"]
+    assert again == "dialog-gym bench tiny --agents random --envs Bargain --seeds 1"
+    cli([*shlex.split(again)[1:], "--out", str(tmp_path / "again")])
+    assert "| random | " in capsys.readouterr().out
     with pytest.raises(ValueError, match="other settings"):
         bench_command.run([*words, "--scale", "2"])
     with pytest.raises(KeyError, match="did you mean 'tiny'"):
