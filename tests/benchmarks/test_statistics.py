@@ -222,6 +222,8 @@ class TestProfiles:
     @given(worlds.filter(lambda runs: all(len(world) > 1 for world in runs)))
     def test_they_fall_from_one_to_zero_within_their_bands(self, runs):
         value, low, high = run_profile(runs, np.linspace(-3, 3, 13), rng=rng(), resamples=50)
+        assert low is not None
+        assert high is not None
         assert value[0] == 1
         assert value[-1] == 0
         for line in (value, low, high):
