@@ -21,6 +21,7 @@ from dialog_gym.checks.playing import anything
 from dialog_gym.dialogue import Dialogue, Draws, Json
 from dialog_gym.env import DialogueVectorEnv, env_task
 from dialog_gym.errors import unknown
+from dialog_gym.lm.spec import own_model
 from dialog_gym.partner import PartnerTask
 from dialog_gym.rollout import bootstrap, language_model_policy, spared, wilson
 from dialog_gym.task import Task
@@ -151,7 +152,7 @@ def partner_report(
     *,
     partner: Any = None,
     agent: str = "mix",
-    lm: Any = "tiny",
+    lm: Any = "",
     episodes: int = 128,
     seed: int = HELD_OUT,
     rows: int = 32,
@@ -164,7 +165,7 @@ def partner_report(
         partner: A language model or its spec in the partner's place; None for the environment's own. Not with a task.
         agent: Who talks to it: a policy of the world, ``"oracle"``, ``"lm"``, ``"anything"`` (odd and common words),
             or ``"mix"``: every dialogue has one of the world's policies that see nothing hidden, else ``"anything"``.
-        lm: Who ``"lm"`` is.
+        lm: Who ``"lm"`` is; "": see ``dialog_gym.baselines.Trial``.
         episodes: How many dialogues, at least 1.
         seed: Episode ``k`` is seeded ``seed + k``.
         rows: Dialogues in parallel.
@@ -266,7 +267,7 @@ def _left(turn: Heard, limit: int) -> bool:
 def _agent(venv: DialogueVectorEnv, name: str, lm: Any) -> Agent:
     task = venv.task
     if name == "lm":
-        policy = language_model_policy(venv, lm)
+        policy = language_model_policy(venv, lm or own_model(task))
         return lambda observations, infos: list(policy(observations, infos))
     named: dict[str, Callable[[Dialogue], str]] = dict(getattr(task, "policies", dict)())
     named.setdefault("oracle", task.oracle)

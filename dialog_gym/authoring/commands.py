@@ -61,7 +61,7 @@ def partner_report(
     env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")],
     partner: str | None = None,
     agent: str = "mix",
-    lm: str = "tiny",
+    lm: str = "",
     episodes: int = 128,
     seed: int = 1_000_000,
     rows: int = 32,
@@ -74,7 +74,7 @@ def partner_report(
         env: Environment, for instance Bargain-v0.
         partner: Language model in the partner's place, for instance tiny, hf:NAME or openai:MODEL@URL.
         agent: Who talks to it: mix, lm, oracle, anything, or a scripted policy of the environment.
-        lm: Language model that speaks if the agent is lm.
+        lm: Language model that speaks if the agent is lm; default: the one that was made in this world, else tiny.
         episodes: Number of dialogues.
         seed: Seed of the first; the others follow.
         rows: Dialogues in parallel; no influence on the result.

@@ -24,6 +24,7 @@ from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.store import SHARD_ROWS
 from dialog_gym.errors import LanguageModelError, unknown
+from dialog_gym.lm.spec import own_model
 from dialog_gym.rollout import Episode, Policy
 from dialog_gym.tracking import progress_bar
 
@@ -53,7 +54,7 @@ class Actor(NamedTuple):
     rows: Rows
 
 
-def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: str = "tiny") -> Actor:
+def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: str = "") -> Actor:
     """Return the policy ``name`` in ``rows`` rows of an environment.
 
     Args:
@@ -63,7 +64,7 @@ def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: 
         env: Id of the environment.
         env_kwargs: Its arguments.
         rows: Dialogues in parallel.
-        lm: Who ``lm`` is, where the environment has no language model of its own.
+        lm: Who ``lm`` is, where the environment has no language model in it; "": see ``baselines.Trial``.
 
     Raises:
         KeyError: Nobody is called that; the message names the nearest.
@@ -82,8 +83,8 @@ def actor(name: str, env: str, env_kwargs: Mapping[str, Any], rows: int, *, lm: 
         return Actor(name, rollout.oracle_policy(text), text)
     if name in ("lm", "lm-sampled"):
         speaker = getattr(made, "speaker", None)
-        model = lm if speaker is None else speaker.lm
-        label = f"{name}({lm})" if speaker is None else name  # the environment's own is in its arguments
+        model = (lm or own_model(text.task)) if speaker is None else speaker.lm
+        label = f"{name}({model})" if speaker is None else name  # the environment's own is in its arguments
         return Actor(label, rollout.language_model_policy(text, model, temperature=float(name == "lm-sampled")), text)
     if Path(name).is_dir():
         return Actor(name, load_agent(name).act, made)
@@ -122,7 +123,7 @@ def collect(
     seed: int = 0,
     rows: int = 32,
     env_kwargs: Mapping[str, Any] | None = None,
-    lm: str = "tiny",
+    lm: str = "",
     shard_rows: int = SHARD_ROWS,
     progress: bool = False,
     cluster: Cluster | None = None,
@@ -140,7 +141,7 @@ def collect(
         seed: Of the first.
         rows: Dialogues in parallel; no influence on what is written.
         env_kwargs: Arguments of the environment, JSON values.
-        lm: Who ``lm`` is, where the environment has no language model of its own.
+        lm: Who ``lm`` is, where the environment has no language model in it; "": see ``baselines.Trial``.
         shard_rows: Rows per shard.
         progress: Whether to show a progress bar.
         cluster: Whose workers play, each with an environment and a model of its own, in parts of ``rows`` episodes;

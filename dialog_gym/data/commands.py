@@ -59,7 +59,7 @@ def collect(
         episodes: How many there are to be of this policy.
         seed: Seed of the first; the others follow. Evaluations take those from 1000000 on.
         rows: Dialogues in parallel; no influence on what is written.
-        lm: Language model that speaks.
+        lm: Language model that speaks; default: the one that was made in this world, else tiny.
         partner: Language model to talk to instead of the scripted partner.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
         ray: Workers play: local (started on this machine, on loopback), or the address of a Ray cluster.
@@ -78,7 +78,7 @@ def collect(
     kwargs = with_models(
         {**told.get("env_kwargs", {}), **parse_settings(settings)}, lm=lm if steers else None, partner=partner
     )
-    how: dict[str, Any] = {"rows": rows, "env_kwargs": kwargs, "lm": lm or "tiny", "cluster": cluster}
+    how: dict[str, Any] = {"rows": rows, "env_kwargs": kwargs, "lm": lm or "", "cluster": cluster}
     found = collect_episodes(env_id, policy, episodes, out, seed=seed, progress=True, **how)
     _tell(found, json)
 
@@ -125,7 +125,7 @@ def branch(
         temperature: Of lm-sampled.
         seed: Seed of the first dialogue.
         rows: Dialogues in parallel; no influence on what is written.
-        lm: Language model that speaks.
+        lm: Language model that speaks; default: the one that was made in this world, else tiny.
         partner: Language model to talk to instead of the scripted partner.
         reward: What is earned instead, by name: Success, or module:name of your own.
         cost: What is constrained instead, named likewise.
@@ -148,7 +148,7 @@ def branch(
     own = lm if _acts_by_vectors(env_id) else None
     given = {**told.get("env_kwargs", {}), **parse_settings(settings)}
     kwargs = with_models(given, lm=own, partner=partner, reward=reward, cost=cost)
-    options = Options(env_id, kwargs, reach, per_episode, candidates, k, by, plays, lm or "tiny", temperature)
+    options = Options(env_id, kwargs, reach, per_episode, candidates, k, by, plays, lm or "", temperature)
     how: dict[str, Any] = {"rows": rows, "reward": None if judge is None else partial(Judge, judge, rubric)}
     _tell(collect_rankings(options, episodes, out, seed=seed, progress=True, cluster=cluster, **how), json)
 

@@ -17,6 +17,7 @@ from dialog_gym.data.rankings import Ranking, Rankings
 from dialog_gym.data.store import SHARD_ROWS
 from dialog_gym.distributed.parts import Ahead, Part, in_order, parts_of
 from dialog_gym.errors import LanguageModelError
+from dialog_gym.lm.spec import own_model
 from dialog_gym.rewards.base import Reward
 from dialog_gym.tracking import progress_bar
 
@@ -40,7 +41,7 @@ class Options:
         k: Candidates of a state.
         by: Who goes on after a candidate; ``"next"``: nobody, only the reward of the next step counts.
         plays: Copies of the state that each candidate is tried on.
-        lm: Who ``lm`` is.
+        lm: Who ``lm`` is; "": see ``dialog_gym.baselines.Trial``.
         temperature: Of ``lm-sampled``.
     """
 
@@ -52,7 +53,7 @@ class Options:
     k: int = 8
     by: str = NEXT
     plays: int = 16
-    lm: str = "tiny"
+    lm: str = ""
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -100,6 +101,9 @@ def collect_rankings(
         ClusterError: The workers cannot be used, or were all lost. What was written stays.
     """
     baselines.Trial(options.env, {}, episodes, seed, rows)  # refuses what cannot be played
+    if not options.lm:
+        played = baselines.Trial(options.env, options.env_kwargs, rows=1)
+        options = replace(options, lm=own_model(baselines.text_rows(played.venv).task))
     paid = reward if reward is None or isinstance(reward, Reward) else reward()
     how: dict[str, Any] = json.loads(json.dumps({**asdict(options), "reward": None if paid is None else paid.name}))
     make = partial(_working, replace(options, env_kwargs=how["env_kwargs"]), min(rows, episodes), how)

@@ -107,7 +107,7 @@ class Played:
         episodes: How many dialogues.
         seed: Of the first.
         rows: Dialogues in parallel; no influence on the answers.
-        lm: Who ``lm`` is.
+        lm: Who ``lm`` is; "": see ``dialog_gym.baselines.Trial``.
         criteria: By what they are compared.
     """
 
@@ -116,7 +116,7 @@ class Played:
     episodes: int = 128
     seed: int = baselines.HELD_OUT
     rows: int = 32
-    lm: str = "tiny"
+    lm: str = ""
     criteria: tuple[str, ...] = CRITERIA
 
     @property

@@ -50,8 +50,8 @@ class Args:
     """Most prompts of a file; 0: all."""
     max_tokens: int = 512
     """Longest answer to a prompt of a file."""
-    lm: str = "tiny"
-    """Who the player lm is."""
+    lm: str = ""
+    """Who the player lm is; default: the model that was made in this world, else tiny."""
     judge: str = "truth"
     """Who compares: truth (what the environment knows), or a language model."""
     criteria: tuple[str, ...] = CRITERIA

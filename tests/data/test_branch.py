@@ -258,7 +258,7 @@ class TestCollectRankings:
                 return (Done(i, self.work(item), None) for i, item in enumerate(items))
 
         monkeypatch.setattr("dialog_gym.distributed.pool.Pool", Here)
-        options = replace(OPTIONS, per_episode=0)
+        options = replace(OPTIONS, per_episode=0, lm="tiny")
         whole = collect_rankings(options, 3, tmp_path / "whole")
         rows = list(whole)
         assert [row.meta["seed"] for row in rows[:2]] == [0, 0]

@@ -126,6 +126,7 @@ class TestPrefix:
     def test_the_language_model_of_the_environment_speaks(self):
         assert actor("lm", PREFIX, {}, 2).name == "lm"
         assert actor("lm", TEXT, {}, 2, lm="tiny").name == "lm(tiny)"
+        assert actor("lm", TEXT, {}, 2).name == "lm(tiny-bargain)", "the model of the world"
 
     def test_a_trained_agent(self, tmp_path):
         from dialog_gym.agents.td3 import Args, train
