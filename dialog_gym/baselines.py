@@ -47,7 +47,7 @@ class Trial:
         env_kwargs: Its arguments.
         episodes: How many.
         seed: Of the first; the others follow.
-        rows: Dialogues in parallel; no influence on the result.
+        rows: Dialogues in parallel; no influence on the result, but for ``constant``, which is searched for with them.
         lm: Who ``lm`` is where the environment has no language model in it; "": the one of the package that was made
             in this world, else ``"tiny"``.
         progress: Whether to show progress bars.
@@ -188,7 +188,8 @@ def best_constant(
     the finalists are compared on sixteen times the episodes.
 
     Args:
-        rows: A vector prefix environment.
+        rows: A vector prefix environment. Its number of rows decides which dialogues a candidate is tried on, so the
+            action that is found depends on it.
         seed: Of the candidates and of the first episode; searches take seeds below ``HELD_OUT``.
         rounds: Of candidates.
         candidates: Per round.

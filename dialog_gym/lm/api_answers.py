@@ -61,7 +61,7 @@ def token_ids(answer: Any) -> list[int]:
     """
     tokens = answer.get("tokens") if isinstance(answer, Mapping) else None
     if not isinstance(tokens, list):
-        raise BadAnswerError("no tokens", f"the server does not tokenize: {str(answer)!r:.200}", again=False)
+        raise BadAnswerError("no tokens", f"the server does not tokenize: {answer!r}", again=False)
     return [int(token) for token in tokens]
 
 
@@ -76,7 +76,7 @@ def tokens_used(answer: Any) -> tuple[int, int]:
 def _choice(answer: Any) -> Mapping[str, Any]:
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
-        raise BadAnswerError("malformed", f"the answer has no choices: {str(answer)!r:.200}", again=True)
+        raise BadAnswerError("malformed", f"the answer has no choices: {answer!r}", again=True)
     return choices[0]
 
 

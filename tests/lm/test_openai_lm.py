@@ -334,6 +334,16 @@ class TestKeys:
         assert not [text for text in shown if self.KEY in text]
         assert not [file for file in tmp_path.iterdir() if self.KEY.encode() in file.read_bytes()]
 
+    @pytest.mark.parametrize("before", range(150, 200, 7))
+    def test_no_part_of_the_key_is_shown_where_an_answer_is_cut(self, server, monkeypatch, before):
+        monkeypatch.setenv("MY_KEY", self.KEY)
+        monkeypatch.setattr(
+            ApiServer, "answer", lambda self, request: {"said": "x" * before + TestKeys.KEY + "y" * 900}
+        )
+        with pytest.raises(LanguageModelError, match="no choices") as caught:
+            client(server, key_env="MY_KEY").generate(CHATS[:1], Sampling(2))
+        assert self.KEY[:6] not in str(caught.value)
+
     def test_a_key_that_is_missing(self, monkeypatch):
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         with pytest.raises(ValueError, match="variable OPENAI_API_KEY holds no key: export OPENAI_API_KEY="):
