@@ -7,7 +7,7 @@ world adds scripted policies of its own (``World.policies``), by the names it gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -79,9 +79,7 @@ class Trial:
         except TypeError as error:
             raise ValueError(f"{self.env} cannot be made with {dict(self.env_kwargs)}: {reason(error)}") from error
 
-    def score(
-        self, policy: Policy, name: str, *, in_words: bool = False
-    ) -> Evaluation:
+    def score(self, policy: Policy, name: str, *, in_words: bool = False) -> Evaluation:
         """Return what ``policy`` earns; ``in_words``: it speaks itself, also where actions are vectors."""
         result = rollout.evaluate(
             policy,
@@ -104,6 +102,16 @@ def evaluate(name: str, trial: Trial) -> Evaluation:
     """
     policy, in_words = acting(name, trial)
     return trial.score(policy, name, in_words=in_words)
+
+
+def on_scale(results: Iterable[Evaluation]) -> list[Evaluation]:
+    """Return ``results`` with a normalised score, whose 0 and 1 are those of them that are of ``lm`` and ``oracle``.
+
+    Where one of the two is missing there is none.
+    """
+    found = list(results)
+    scale = {one.policy: one.mean for one in found if one.policy in ("lm", "oracle")}
+    return [replace(one, references=scale) for one in found]
 
 
 def acting(name: str, trial: Trial) -> tuple[Policy, bool]:

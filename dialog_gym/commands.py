@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -536,7 +536,7 @@ def _evaluated(policy: str, trial: Trial, raw: bool, cluster: Cluster | None) ->
         except NotImplementedError as error:
             no_scale = str(error)
         result = scale.get(policy) or score(None if agent else policy)
-    return replace(result, references={name: one.mean for name, one in scale.items()}), no_scale
+    return baselines.on_scale([result, *scale.values()])[0], no_scale
 
 
 def _here(trial: Trial, agent: Path | None) -> Callable[[str | None], Evaluation]:

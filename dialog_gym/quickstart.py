@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,7 @@ def _compare(trial: Trial, planner: Policy, training: Trial) -> list[Evaluation]
     found.append(trial.score(constant_policy(trial.venv, action), "constant"))
     found.append(trial.score(planner, PLANNER))
     found.append(baselines.evaluate("oracle", trial))
-    scale = {"lm": found[0].mean, "oracle": found[-1].mean}
-    return [replace(result, references=scale) for result in found]
+    return baselines.on_scale(found)
 
 
 def table(results: Sequence[Evaluation]) -> Table:

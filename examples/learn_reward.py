@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from dialog_gym.agents import ppo
-from dialog_gym.baselines import Trial, evaluate, references
+from dialog_gym.baselines import Trial, evaluate, on_scale
 from dialog_gym.commands import score_row, show_rows
 from dialog_gym.data.collect import collect
 from dialog_gym.rewards.decomposition.training import Args, fit_reward
@@ -57,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Evaluation]:
 
     # 4. What the survey says, on held-out news and seeds.
     trial = Trial(ENV, {"split": "heldout"}, episodes=episodes, lm=LM, progress=True)
-    scale = references(trial)
-    found = {name: evaluate(name, trial, scale) for name in ("lm", "lm-sampled", "infers", "oracle")}
-    found["ppo on GELI's reward"] = trial.score(policy.act, "ppo on GELI's reward", scale)
+    results = [evaluate(name, trial) for name in ("lm", "lm-sampled", "infers", "oracle")]
+    results.append(trial.score(policy.act, "ppo on GELI's reward"))
+    found = {one.policy: one for one in on_scale(results)}
     show_rows([score_row(result) for result in found.values()], False)
     return found
 

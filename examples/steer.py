@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from dialog_gym.agents.td3 import Args, train
-from dialog_gym.baselines import Trial, evaluate, references
+from dialog_gym.baselines import Trial, evaluate, on_scale
 from dialog_gym.commands import score_row, show_rows
 from dialog_gym.rollout import Evaluation
 
@@ -33,10 +33,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Evaluation]:
     agent = train(Args(env=given.env, env_kwargs={"split": "train"}, out=given.out, steps=steps, eval_every=0))
     trial = Trial(given.env, {"split": "heldout"}, episodes=episodes, progress=True)
 
-    scale = references(trial)  # what is 0 and what is 1
     names = [name for name in BASELINES if not (given.quick and name == "constant")]  # the search for it takes a while
-    found = {name: evaluate(name, trial, scale) for name in names}
-    found["td3"] = trial.score(agent.act, "td3", scale)
+    results = [evaluate(name, trial) for name in names] + [trial.score(agent.act, "td3")]
+    found = {one.policy: one for one in on_scale(results)}  # lm is 0, oracle 1
 
     show_rows([score_row(result) for result in found.values()], False)
     best = max(found["td3"].episodes, key=lambda episode: episode.total)

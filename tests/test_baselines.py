@@ -73,6 +73,15 @@ def test_the_model_left_alone_is_the_one_of_the_world_in_words_and_under_vectors
     assert mean("") == mean("Prefix") == mean("", lm="tiny-bargain") != mean("", lm="tiny")
 
 
+def test_the_scale_is_that_of_the_results_themselves():
+    trial = Trial("dialog_gym/Bargain-v0", episodes=4, rows=4)
+    results = [baselines.evaluate(name, trial) for name in ("random", "lm", "oracle")]
+    random, lm, oracle = baselines.on_scale(results)
+    assert (lm.normalised, oracle.normalised) == (0, 1)
+    assert random.normalised == pytest.approx((random.mean - lm.mean) / (oracle.mean - lm.mean))
+    assert baselines.on_scale(results[:2])[0].normalised is None
+
+
 @pytest.mark.parametrize(("setting", "value"), [("episodes", 0), ("rows", 0), ("seed", -1)])
 def test_trials_that_cannot_be_played_are_refused(setting, value):
     with pytest.raises(ValueError, match=f"{setting} must be at least"):
