@@ -5,9 +5,10 @@ score is 0 for the row ``lm`` of the world and 1 for ``oracle``, both taken as e
 interquartile mean, mean, median and optimality gap of the normalised scores, with stratified bootstrap intervals
 (``dialog_gym.benchmarks.statistics``).
 
-What is not there is told, never guessed: an agent is aggregated over the worlds where it has runs and there is a
-scale, and the number of them is shown; two agents are compared over the worlds that both have. One run has no
-interval. A baseline that learns nothing and has one run stands beside every run of an agent that it is compared with.
+Only scores over the same worlds can be compared. So agents are aggregated over ``common_worlds``, where all can act
+that can act in most; who has runs in fewer of them stands below, with their number. Two agents are compared over the
+worlds that both have. What is not there is told, never guessed. One run has no interval. A baseline that learns
+nothing and has one run stands beside every run of an agent that it is compared with.
 
 Every interval has a generator of its own, made from the seed and the names of the agents: a leaderboard with one agent
 more has the same numbers for the others.
@@ -89,7 +90,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Total:
-    """An agent over the worlds where it has a normalised score.
+    """An agent over the common worlds (``common_worlds``) where it has runs; if there are none, over its own.
 
     Attributes:
         agent: The agent.
@@ -136,8 +137,8 @@ class Leaderboard:
 
     Attributes:
         worlds: In the order of their names.
-        agents: Those with the most worlds first, as only agents with the same worlds can be compared; among them the
-            highest interquartile mean first. Then those without a score, by name.
+        agents: Those with all common worlds first, the highest interquartile mean on top; then those with fewer, and
+            those without a score, by name.
         entries: By world, then agent: one for each pair.
         totals: In the order of agents; agents without a normalised score are not there.
         duels: Each pair of agents with worlds in common, the one that stands higher first.
@@ -192,9 +193,9 @@ def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) 
     worlds = sorted({one.world for one in results.results} | {world for world, _ in lost})
     worlds = sorted({*worlds, *(world for _, world in results.not_applicable)})
     names = {*made, *(agent for _, agent in lost), *(agent for agent, _ in results.not_applicable)}
-    scores = normalised_scores(results)
+    scores, counted = normalised_scores(results), total_scores(results)
     scaled = [world for world in worlds if has_scale(results, world)]
-    totals = [_total(agent, scores[agent], made, len(scaled), seed, resamples) for agent in made if scores[agent]]
+    totals = [_total(agent, own, made, len(scaled), seed, resamples) for agent, own in counted.items() if own]
     totals.sort(key=lambda total: (-len(total.worlds), -total.iqm.value, total.agent))
     ranked = [total.agent for total in totals]
     agents = (*ranked, *sorted(names - set(ranked)))
@@ -222,6 +223,28 @@ def normalised_scores(results: Results) -> dict[str, dict[str, Floats]]:
     return {
         agent: {world: _runs_on_scale(runs, scales[world]) for world, runs in own.items() if has_scale(results, world)}
         for agent, own in by_agent(results.results).items()
+    }
+
+
+def common_worlds(results: Results) -> set[str]:
+    """Return the worlds with a scale in which all agents can act that can act in more than half of them.
+
+    An agent can act where nobody says that it is not applicable, be there runs or not.
+    """
+    scaled = {world for world in {one.world for one in results.results} if has_scale(results, world)}
+    able = [
+        {world for world in scaled if (agent, world) not in results.not_applicable}
+        for agent in by_agent(results.results)
+    ]
+    return scaled.intersection(*(worlds for worlds in able if 2 * len(worlds) > len(scaled)))
+
+
+def total_scores(results: Results) -> dict[str, dict[str, Floats]]:
+    """Return of ``normalised_scores`` what a total counts: that of the common worlds, else of an agent's own."""
+    common = common_worlds(results)
+    return {
+        agent: {world: runs for world, runs in own.items() if world in common} or own
+        for agent, own in normalised_scores(results).items()
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dialog_gym.benchmarks import statistics
-from dialog_gym.benchmarks.leaderboard import by_agent, generator, has_scale, normalised_scores, on_scale
+from dialog_gym.benchmarks.leaderboard import by_agent, generator, on_scale, total_scores
 from dialog_gym.benchmarks.results_folder import Result, Results
 from dialog_gym.benchmarks.statistics import RESAMPLES, Band
 
@@ -21,14 +21,13 @@ MEASURE = "return on training items, scaled by lm and oracle on held-out ones"
 def profiles(results: Results, taus: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Band]:
     """Return for each agent the share of its runs with a normalised score above each of ``taus``.
 
-    Each over the worlds where it has one, as in the totals of a leaderboard: two agents with other worlds are not to
-    be compared.
+    Over the same worlds as the totals of a leaderboard.
     """
     return {
         agent: statistics.run_profile(
             list(own.values()), taus, rng=generator(seed, "profile", agent), resamples=resamples
         )
-        for agent, own in normalised_scores(results).items()
+        for agent, own in total_scores(results).items()
         if own
     }
 
@@ -42,7 +41,7 @@ class Learning:
     Attributes:
         agent: The agent.
         unit: Of ``at``: ``"episodes"``, ``"updates"``.
-        worlds: With a curve and a scale.
+        worlds: With a curve, of those that the total of the agent counts.
         at: Where, shape ``(points,)``; the range that all its runs have.
         score: There.
     """
@@ -56,13 +55,13 @@ class Learning:
 
 def learning(results: Results, *, seed: int = 0, resamples: int = RESAMPLES, points: int = 40) -> list[Learning]:
     """Return the learning curve of each agent by unit, where its runs have some range in common."""
-    found = []
+    found, counted = [], total_scores(results)
     for agent, own in by_agent(results.results).items():
         for unit in sorted({run.curve_unit for runs in own.values() for run in runs if run.curve}):
             curves = {
                 world: [_scaled_curve(run, results) for run in runs if run.curve and run.curve_unit == unit]
                 for world, runs in own.items()
-                if has_scale(results, world)
+                if world in counted[agent]
             }
             curves = {world: runs for world, runs in curves.items() if runs}
             if not curves:

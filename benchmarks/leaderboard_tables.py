@@ -147,9 +147,12 @@ def _notes(board: Leaderboard, over: bool) -> str:
     lines = [
         "Scores are normalised: 0 is the unsteered language model (`lm`), 1 the oracle. Intervals are 95% over runs: "
         "Student's t in a world, a stratified bootstrap over worlds; a number without one comes from one run. IQM: "
-        "interquartile mean. Each agent counts over the worlds where it has runs, those with the most worlds first. "
-        "CPU minutes are those of one run in each of them, with its evaluation.",
+        "interquartile mean. CPU minutes are those of one run in each of the worlds, with its evaluation.",
     ]
+    if spared := _spared(board):
+        lines.append(f"Not in the scores over worlds, as not all agents can act there: {', '.join(spared)}.")
+    if any(set(total.worlds) < set(board.totals[0].worlds) for total in board.totals):
+        lines.append("Who has runs in fewer worlds stands below, and is not to be compared with those above.")
     if over:
         lines.append(f"{OVER} costs more than the world allows.")
     if any(len(total.worlds) == 1 for total in board.totals):
@@ -169,6 +172,12 @@ def _notes(board: Leaderboard, over: bool) -> str:
     if board.mixed:
         lines.append(f"**Mixed versions or settings**: {_cell('; '.join(board.mixed))}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _spared(board: Leaderboard) -> list[str]:
+    """Return the worlds with a scale that the first total does not count."""
+    counted = set(board.totals[0].worlds) if board.totals else set()
+    return [world for world in board.worlds if counted and world not in counted | set(board.unscaled)]
 
 
 def _lost(board: Leaderboard) -> list[str]:

@@ -174,10 +174,12 @@ function overallPart({ overall, unscaled }) {
       : []),
   ];
   const left = unscaled.length ? ` Not counted, as lm or oracle is not there: ${unscaled.join(", ")}.` : "";
-  const last = overall.some((row) => row.worlds < row.of)
-    ? " Agents without a score in every environment stand last: theirs are of others."
+  const counted = Math.max(...overall.map((row) => row.worlds));
+  const last = overall.some((row) => row.worlds < counted)
+    ? " Agents with a score in fewer environments stand last: theirs are of others."
     : "";
-  const caption = `Over all environments; a score of 0 is the unsteered language model, 1 the oracle. IQM is the interquartile mean, gap what is missing to 1.${last}${left}`;
+  const where = overall[0]?.worlds < overall[0]?.of ? "Over the environments in which all agents can act" : "Over all environments";
+  const caption = `${where}; a score of 0 is the unsteered language model, 1 the oracle. IQM is the interquartile mean, gap what is missing to 1.${last}${left}`;
   return [element("h2", {}, "Leaderboard"), sortable(caption, columns, overall)];
 }
 

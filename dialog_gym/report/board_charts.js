@@ -58,7 +58,8 @@ function legend(agents, board, charts) {
 /** Say where an agent has results in a part of the environments only: over all of them it compares with few. */
 function partial({ overall }, agent) {
   const row = overall.find((one) => one.agent === agent);
-  return row && row.worlds < row.of ? element("small", {}, `${row.worlds} of ${row.of}`) : null;
+  const counted = Math.max(...overall.map((one) => one.worlds));
+  return row && row.worlds < counted ? element("small", {}, `${row.worlds} of ${row.of}`) : null;
 }
 
 function profileCharts(board) {

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from dialog_gym.benchmarks.leaderboard import difference, generator, leaderboard
+from dialog_gym.benchmarks.leaderboard import common_worlds, difference, generator, leaderboard
 from dialog_gym.benchmarks.leaderboard_curves import learning, profiles
 from dialog_gym.benchmarks.leaderboard_tables import (
     BEGIN,
@@ -109,6 +109,37 @@ def test_totals_by_hand(results):
     assert totals["ilql"].worlds == ("Bargain",), "only where it can act"
     assert totals["ilql"].iqm.value == pytest.approx(0.25)
     assert totals["oracle"].gap == (0, None, None)
+
+
+def test_totals_are_over_worlds_in_which_all_can_act():
+    """Of three worlds td3 can act in two, sacpo in one; ilql can act in all, and has not yet played in Chat."""
+    worlds = ("Advice", "Bargain", "Chat")
+    found = made(
+        *(runs(world, "lm", 0.0) for world in worlds),
+        *(runs(world, "oracle", 1.0) for world in worlds),
+        *(runs(world, "ppo", 0.25 * (k + 1)) for k, world in enumerate(worlds)),
+        *(runs(world, "td3", 0.5) for world in worlds[:2]),
+        *(runs(world, "ilql", 0.75) for world in worlds[:2]),
+        runs("Advice", "sacpo", 1.0),
+        not_applicable=MappingProxyType({("td3", "Chat"): "", ("sacpo", "Chat"): "", ("sacpo", "Bargain"): ""}),
+        missing=("Chat--ilql--1",),
+    )
+    assert common_worlds(found) == {"Advice", "Bargain"}, "sacpo can act in less than half"
+    board = leaderboard(found)
+    assert {total.agent: (total.worlds, total.mean.value) for total in board.totals if total.agent != "lm"} == {
+        "oracle": (worlds[:2], 1.0),
+        "ilql": (worlds[:2], 0.75),
+        "td3": (worlds[:2], 0.5),
+        "ppo": (worlds[:2], 0.375),
+        "sacpo": (("Advice",), 1.0),
+    }
+    assert board.agents == ("oracle", "ilql", "td3", "ppo", "lm", "sacpo")
+    told = summary(board)
+    assert "not all agents can act there: Chat." in told
+    assert "| ppo | 2 of 3 | 1 | 0.38 |" in told
+    assert "stands below" in told
+    share = profiles(found, [0.3])["ppo"].value
+    assert share == pytest.approx([0.5]), "of a quarter and a half, and not of the three quarters in Chat"
 
 
 def test_agents_are_compared_over_worlds_that_both_have(results):
