@@ -10,27 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dialog_gym.benchmarks.statistics import earned, markdown_table, t_interval, with_interval
+from dialog_gym.benchmarks.statistics import Earned, earned, markdown_table, t_interval, with_interval
 from dialog_gym.rollout import bootstrap
 
 METHODS = ("tf", "tf_all", "tf_top", "dt", "ilql")
 ONLINE = ("gae", "rloo", "grpo", "td3")
-
-
-class Row(NamedTuple):
-    """One line of the table; ``low`` and ``high`` bound the mean return by 95%."""
-
-    policy: str
-    seeds: int
-    mean: float
-    low: float
-    high: float
-    normalised: float | None
-    normalised_low: float | None
-    normalised_high: float | None
-    turns: float
-    success_rate: float
-    cpu_seconds: float
 
 
 class Difference(NamedTuple):
@@ -69,17 +53,20 @@ def read_cells(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: by_seed[name] for name in sorted(by_seed, key=place)}
 
 
-def rows_of(folder: Path) -> list[Row]:
+def rows_of(folder: Path) -> list[Earned]:
     """Return the table of all cells in ``folder``, and first what the logged dialogues earned, on their items."""
     found = read_cells(folder)
     references: dict[str, float] = {
         name: found[name][0]["result"]["mean"] for name in ("lm", "oracle") if name in found
     }
-    rows = [Row(name, *earned(made, references)) for name, made in found.items()]
+    rows = [earned(name, made, references) for name, made in found.items()]
     if not (folder / "data.json").exists():
         return rows
     returns = json.loads((folder / "data.json").read_text(encoding="utf-8"))["returns"]
-    return [Row("(data)", 1, float(np.mean(returns)), *bootstrap(returns), None, None, None, *(3 * (np.nan,))), *rows]
+    return [
+        Earned("(data)", 1, float(np.mean(returns)), *bootstrap(returns), None, None, None, *(3 * (np.nan,))),
+        *rows,
+    ]
 
 
 def differences_of(folder: Path) -> list[Difference]:
@@ -106,7 +93,7 @@ def _difference(more: Sequence[Any], less: Sequence[Any], name: str, other: str)
     return Difference(name, other, len(seeds), float(np.mean(gains)), low, high)
 
 
-def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str:
+def markdown(rows: Iterable[Earned], differences: Iterable[Difference] = ()) -> str:
     """Return both tables as Markdown, the second only if there are differences."""
     names = ("policy", "seeds", "return", "normalised", "turns", "success", "CPU s")
     tables = [markdown_table(names, map(_shown, rows))]
@@ -118,19 +105,19 @@ def markdown(rows: Iterable[Row], differences: Iterable[Difference] = ()) -> str
     return "\n\n".join(tables)
 
 
-def _shown(row: Row) -> tuple[str, ...]:
+def _shown(row: Earned) -> tuple[str, ...]:
     score = with_interval(2, row.normalised, row.normalised_low, row.normalised_high)
     rest = ("", "", "") if np.isnan(row.turns) else _rest(row)
     return row.policy, f"{row.seeds}", with_interval(3, row.mean, row.low, row.high), score, *rest
 
 
-def _rest(row: Row) -> tuple[str, str, str]:
+def _rest(row: Earned) -> tuple[str, str, str]:
     return f"{row.turns:.1f}", f"{row.success_rate:.0%}", f"{row.cpu_seconds:.0f}"
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, rows: Sequence[Earned]) -> None:
     """Write the table as CSV."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(Row._fields)
+        writer.writerow(Earned._fields)
         writer.writerows(rows)

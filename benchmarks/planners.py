@@ -237,7 +237,7 @@ def _references(found: Mapping[tuple[str, str], Sequence[Any]], name: str) -> di
 
 
 def _row(key: tuple[str, str], made: Sequence[Any], references: Mapping[str, float]) -> Row:
-    one = earned(made, references)
+    one = earned(key[1], made, references)
     on_scale = (one.normalised, one.normalised_low, one.normalised_high)
     cost = _cost([data["result"]["costs"] for data in made if "costs" in data["result"]])
     ends = (one.low, one.high)

@@ -314,9 +314,10 @@ def runs_or_episodes(by_run: Sequence[npt.ArrayLike]) -> Ends:
 
 
 class Earned(NamedTuple):
-    """What the cells of a row of a table earned.
+    """What the cells of a policy earned: a row of a table.
 
     Attributes:
+        policy: Its name.
         seeds: How many cells there are.
         mean: Mean return.
         low: End of its 95% interval (``runs_or_episodes``).
@@ -329,6 +330,7 @@ class Earned(NamedTuple):
         cpu_seconds: Of a cell, in the mean.
     """
 
+    policy: str
     seeds: int
     mean: float
     low: float
@@ -341,10 +343,11 @@ class Earned(NamedTuple):
     cpu_seconds: float
 
 
-def earned(cells: Sequence[Mapping[str, Any]], references: Mapping[str, float]) -> Earned:
+def earned(policy: str, cells: Sequence[Mapping[str, Any]], references: Mapping[str, float]) -> Earned:
     """Return what ``cells`` earned.
 
     Args:
+        policy: The name of the row.
         cells: What their files tell: ``"result"`` (``Evaluation.to_json``) and ``"cpu_seconds"``.
         references: Mean returns of ``lm`` and ``oracle``, those that are there.
     """
@@ -354,7 +357,7 @@ def earned(cells: Sequence[Mapping[str, Any]], references: Mapping[str, float]) 
     on_scale = (normalise(value, references), normalise(low, references), normalise(high, references))
     turns, success = (float(np.mean([result[name] for result in results])) for name in ("turns", "success_rate"))
     cpu = float(np.mean([cell["cpu_seconds"] for cell in cells]))
-    return Earned(len(cells), value, low, high, *on_scale, turns, success, cpu)
+    return Earned(policy, len(cells), value, low, high, *on_scale, turns, success, cpu)
 
 
 # --- profiles and curves --------------------------------------------------------------------------

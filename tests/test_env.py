@@ -366,7 +366,7 @@ class TestTheTaskOfAnId:
             made: list[Any] = [env_task("toy/Guess-v0"), env_task("toy/Guess-v0", {"highest": 3})]
             assert [task.highest for task in made] == [2, 3]
         finally:
-            gym.registry.pop("toy/Guess-v0")
+            del gym.registry["toy/Guess-v0"]
 
     def test_what_steers_is_none_of_the_tasks(self):
         speaks = {"lm": "nobody", "prefix": "x", "temperature": 1.0, "max_tokens": 9}

@@ -200,10 +200,10 @@ def test_what_cells_earned_by_hand():
         {"result": {"mean": m, "returns": [m, m], "turns": 2 * m, "success_rate": m / 4}, "cpu_seconds": 10 * m}
         for m in (1.0, 3.0)
     ]
-    found = earned(cells, {"lm": 0.0, "oracle": 4.0})
+    found = earned("td3", cells, {"lm": 0.0, "oracle": 4.0})
     low, high = t_interval([1.0, 3.0])
-    assert found == (2, 2.0, low, high, 0.5, low / 4, high / 4, 4.0, 0.5, 20.0)
-    assert earned(cells[:1], {"lm": 0.0})[:7] == (1, 1.0, 1.0, 1.0, None, None, None)
+    assert found == ("td3", 2, 2.0, low, high, 0.5, low / 4, high / 4, 4.0, 0.5, 20.0)
+    assert earned("td3", cells[:1], {"lm": 0.0})[:8] == ("td3", 1, 1.0, 1.0, 1.0, None, None, None)
 
 
 class TestProfiles:
