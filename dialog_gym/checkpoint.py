@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -168,6 +169,42 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def need_target(flag: str, path: Path) -> None:
+    """Refuse a file that could not be written later, before the work whose result it is to hold; make its folder.
+
+    Raises:
+        ValueError: No file can be written there; the message begins with ``flag``.
+    """
+    if blocking := next((above for above in path.parents if above.exists() and not above.is_dir()), None):
+        raise ValueError(f"{flag}: {blocking} is a file, so nothing can be written below it")
+    if path.is_dir():
+        raise ValueError(f"{flag}: {path} is a folder; give the name of a file in it")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{flag}: expected a file to write, got {path}, which is none")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{flag}: {path} cannot be written ({error}); choose another file") from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield where to make a folder ``path``, which is not there yet; on leaving it is, after an error nothing is.
+
+    Whatever happens, there is never a part of the folder under its name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{_PARTIAL}{path.name}")
+    shutil.rmtree(partial, ignore_errors=True)  # what a crash left
+    try:
+        yield partial
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def checksum(path: Path) -> int:

@@ -203,6 +203,21 @@ def test_what_fails_while_it_is_written_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    with suppress(KeyboardInterrupt), checkpoint.new_folder(tmp_path / "a" / "b") as partial:
+        partial.mkdir()
+        (partial / "one").write_text("1")
+        raise KeyboardInterrupt
+    assert list((tmp_path / "a").iterdir()) == []
+    (tmp_path / "a" / ".partial-b").mkdir()  # a kill leaves this
+    (tmp_path / "a" / ".partial-b" / "old").write_text("0")
+    with checkpoint.new_folder(tmp_path / "a" / "b") as partial:
+        partial.mkdir()
+        (partial / "one").write_text("1")
+        assert not (tmp_path / "a" / "b").exists()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["a", "a/b", "a/b/one"]
+
+
 def test_a_real_write_error_of_safetensors_is_an_oserror(tmp_path):
     with pytest.raises((OSError, SafetensorError)):
         save_file({"x": np.zeros(1)}, tmp_path / "missing" / "x")

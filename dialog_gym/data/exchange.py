@@ -206,20 +206,11 @@ def import_rows(table: type[TableT], rows: Iterable[Any], out: str | Path) -> Ta
     Raises:
         DatasetError: ``out`` is there already.
     """
-    import shutil
-
     out = Path(out)
     if out.exists():
         raise DatasetError(f"{out} is there already; import into a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with table.writing(partial) as writer:
-            writer.extend(rows)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with checkpoint.new_folder(out) as partial, table.writing(partial) as writer:
+        writer.extend(rows)
     return table.load(out)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Space, Text
 
+from dialog_gym import checkpoint
 from dialog_gym.data.columns import DatasetError
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.dialogue import Dialogue, Scenario, Turn
@@ -62,10 +62,7 @@ def to_minari(
         raise DatasetError(f"{path} is there already; export to a new folder")
     if not len(episodes):
         raise DatasetError(f"{episodes.path} has no episodes to export")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with checkpoint.new_folder(path) as partial:
         spaces = _spaces(next(iter(episodes)), vectors)
         storage = MinariStorage.new(partial, *spaces, env_spec=_spec(episodes), data_format=data_format)
         # Minari adds up the files of the whole folder after each episode, which takes quadratic time.
@@ -84,9 +81,6 @@ def to_minari(
                 "content_hash": episodes.content_hash,
             }
         )
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return len(episodes)
 
 

@@ -437,18 +437,9 @@ def write_shard(path: Path, table: pa.Table, shard: _Shard) -> None:
     """
     import pyarrow.parquet as pq
 
-    partial = path.with_name(f".partial-{path.name}")
     footer = {_FOOTER: json.dumps(shard._asdict())}
-    pq.write_table(table.replace_schema_metadata(footer), partial, compression="zstd")
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    if os.name != "nt":  # Windows cannot open folders
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with checkpoint.replacing(path) as partial:
+        pq.write_table(table.replace_schema_metadata(footer), partial, compression="zstd")
 
 
 def _shard_path(path: Path, number: int) -> Path:

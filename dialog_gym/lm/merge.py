@@ -65,15 +65,9 @@ def merge(out: str | Path, parts: Mapping[str | Path, float]) -> Path:
         raise MergeError(f"{out} is there already: choose a new folder, or remove it")
     folders = [(_agent_of(folder), weight) for folder, weight in used]
     write = _copy if len(folders) == 1 else _writer([folder for folder, _ in folders])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with checkpoint.new_folder(out) as partial:
         write(partial, folders)
         checkpoint.flush_tree(partial)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dialog_gym import checkpoint
 from dialog_gym.lm.base import Position
 
 Fingerprint = Mapping[str, int | str]
@@ -112,8 +112,9 @@ class PrefixMap(nn.Module, ABC):
             "settings": self.settings(),
             "fingerprint": dict(self.fingerprint),
         }
-        _replace(folder / "prefix.safetensors", safetensors.torch.save(tensors))
-        _replace(folder / "prefix.json", json.dumps(about, indent=2).encode() + b"\n")
+        with checkpoint.replacing(folder / "prefix.safetensors") as partial:
+            partial.write_bytes(safetensors.torch.save(tensors))
+        checkpoint.write_text(folder / "prefix.json", f"{json.dumps(about, indent=2)}\n")
 
     @classmethod
     def load(cls, folder: str | Path, lm: Fingerprinted | None = None) -> PrefixMap:
@@ -408,9 +409,3 @@ def _read_about(folder: Path) -> dict[str, Any]:
             f"{sorted(PrefixMap.kinds)}, got {str(about)!r:.120}"
         )
     return about
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dialog_gym import checkpoint
 from dialog_gym.tournament.groups import Look
 
 GREY = "0.9"
@@ -138,6 +139,5 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _write(figure: Any, path: Path) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    figure.savefig(partial, dpi=140)
-    partial.replace(path)
+    with checkpoint.replacing(path) as partial:
+        figure.savefig(partial, dpi=140)

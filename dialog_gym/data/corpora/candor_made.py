@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dialog_gym import checkpoint
 from dialog_gym.data.corpora.candor import EMOTIONS
 from dialog_gym.dialogue import Draws
 
@@ -112,18 +112,16 @@ def make_candor(out: str | Path, options: Options | None = None) -> int:
     options, out = options or Options(), Path(out)
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; choose a new folder for the conversations")
-    partial = out.with_name(f".partial-{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with open(partial / TRUTH, "w", encoding="utf-8") as truth:
-        for number in range(options.conversations):
-            draws = Draws(options.seed, "candor", number)
-            talk = played(options, draws)
-            told = _write(partial, talk, options, np.random.default_rng(draws.bits()))
-            truth.write(json.dumps({"number": number, **told}) + "\n")
     if out.exists():
         out.rmdir()
-    partial.rename(out)
+    with checkpoint.new_folder(out) as partial:
+        partial.mkdir()
+        with open(partial / TRUTH, "w", encoding="utf-8") as truth:
+            for number in range(options.conversations):
+                draws = Draws(options.seed, "candor", number)
+                talk = played(options, draws)
+                told = _write(partial, talk, options, np.random.default_rng(draws.bits()))
+                truth.write(json.dumps({"number": number, **told}) + "\n")
     return options.conversations * options.turns
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dialog_gym import checkpoint
+
 CURVES = ("loss/train", "eval/loss", "eval/global_loss", "eval/local_loss")
 
 
@@ -74,7 +76,6 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _write(figure: Any, path: Path) -> Path:
-    partial = path.with_name(f".partial-{path.name}")
-    figure.savefig(partial, dpi=120)
-    partial.replace(path)
+    with checkpoint.replacing(path) as partial:
+        figure.savefig(partial, dpi=120)
     return path
