@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
 from dialog_gym.agents.lm_recorded import train_lm
-from dialog_gym.agents.loop import at_least
+from dialog_gym.agents.loop import above_0, at_least, from_0_to_1
 from dialog_gym.agents.preference_data import Context, Pair, Which, pairs
 from dialog_gym.agents.preference_training import PreferenceArgs, PreferenceTraining
 
@@ -39,6 +39,8 @@ class Args(PreferenceArgs):
     """Pairs of a context: every two candidates, or the best with the worst."""
     margin: float = 0.0
     """Learn from pairs whose numbers differ by more than this."""
+    share: float = 1.0
+    """Learn from this share of the pairs alone, those that differ most, in whatever unit."""
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
     """DPO's own, IPO's (arXiv:2310.12036) or SLiC's (arXiv:2305.10425)."""
     label_smoothing: float = 0.0
@@ -48,6 +50,8 @@ class Args(PreferenceArgs):
         """Refuse what cannot be run."""
         super().__post_init__()
         at_least(self, 0, "margin")
+        above_0(self, "share")
+        from_0_to_1(self, "share")
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(f"label_smoothing must be a share from 0 and below 0.5, got {self.label_smoothing}")
         if self.label_smoothing and self.loss != "sigmoid":
@@ -67,8 +71,9 @@ class Training(PreferenceTraining[DPO, Pair]):
     kind = "dpo"
 
     def rows(self, found: Sequence[Context], required: bool) -> list[Pair]:
-        """Return the pairs that differ by more than the margin."""
-        return pairs(found, margin=self.args.margin, which=self.args.pairs, required=required)
+        """Return the pairs that differ enough."""
+        args = self.args
+        return pairs(found, margin=args.margin, share=args.share, which=args.pairs, required=required)
 
     def settings(self, rows: Sequence[Pair]) -> dict[str, Any]:
         """Return TRL's fields of the loss; its "robust" loss is the smoothed one that stays unbiased."""

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from dialog_gym.agent import Evaluate, main
 from dialog_gym.agents.lm_policy import LMArgs, LMPolicy
 from dialog_gym.agents.lm_recorded import train_lm
-from dialog_gym.agents.loop import at_least
+from dialog_gym.agents.loop import above_0, at_least, from_0_to_1
 from dialog_gym.agents.preference_data import Context, Labelled, class_weights, labelled
 from dialog_gym.agents.preference_training import PreferenceArgs, PreferenceTraining
 
@@ -41,6 +41,8 @@ class Args(PreferenceArgs):
     """Desirable is a candidate whose number is at least this; without it, one above the mean of its context."""
     margin: float = 0.0
     """Leave out candidates that are nearer to the bar than this."""
+    share: float = 1.0
+    """Learn from this share of the candidates alone, those farthest from the bar, in whatever unit."""
     balance: bool = True
     """Weight the rarer class so that both count the same."""
 
@@ -48,6 +50,8 @@ class Args(PreferenceArgs):
         """Refuse what cannot be run."""
         super().__post_init__()
         at_least(self, 0, "margin")
+        above_0(self, "share")
+        from_0_to_1(self, "share")
         if (self.micro or self.batch) < 2:
             raise ValueError("KTO estimates a distance from the rows read at once: batch and micro must be 2 or more")
 
@@ -67,7 +71,8 @@ class Training(PreferenceTraining[KTO, Labelled]):
     def rows(self, found: Sequence[Context], required: bool) -> list[Labelled]:
         """Return the candidates that are clearly on one side of the bar."""
         args = self.args
-        return labelled(found, threshold=args.threshold, margin=args.margin, seed=args.seed, required=required)
+        bar = {"threshold": args.threshold, "margin": args.margin, "share": args.share}
+        return labelled(found, **bar, seed=args.seed, required=required)
 
     def settings(self, rows: Sequence[Labelled]) -> dict[str, Any]:
         """Return TRL's fields of the loss; data of one class are refused here."""

@@ -7,10 +7,11 @@ first), and an answer is the tokens that the model would draw to say it, the end
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from dialog_gym.task import Task
 
 Ints = npt.NDArray[np.int32]
 
+RowT = TypeVar("RowT")
 Which = Literal["all", "best"]
 """Pairs of a context: every two answers, or the best with the worst."""
 
@@ -184,19 +186,27 @@ def contexts(
 # --- what is learned from -----------------------------------------------------------------------
 
 
-def pairs(found: Sequence[Context], *, margin: float = 0.0, which: Which = "all", required: bool = True) -> list[Pair]:
-    """Return pairs of answers whose values differ by more than ``margin``.
+def pairs(
+    found: Sequence[Context],
+    *,
+    margin: float = 0.0,
+    share: float = 1.0,
+    which: Which = "all",
+    required: bool = True,
+) -> list[Pair]:
+    """Return pairs of answers whose values differ by more than ``margin``; of these the ``share`` that differs most.
 
     Raises:
         DatasetError: There is none, and one is ``required``.
     """
-    chosen = []
+    chosen, gaps = [], []
     for one in found:
         best = sorted(range(len(one.values)), key=lambda i: -one.values[i])
         every = [(i, j) for place, i in enumerate(best) for j in best[place + 1 :]]
         for i, j in every if which == "all" else [(best[0], best[-1])]:
-            if one.values[i] - one.values[j] > margin:
+            if (gap := one.values[i] - one.values[j]) > margin:
                 chosen.append(Pair(one.prompt, one.answers[i], one.answers[j]))
+                gaps.append(gap)
     if required and found and not chosen:
         lone = sum(len(one.answers) < 2 for one in found)
         raise DatasetError(
@@ -204,7 +214,7 @@ def pairs(found: Sequence[Context], *, margin: float = 0.0, which: Which = "all"
             f"{margin:g} ({lone} have one text alone, the others equal numbers); take other data, another metric or a "
             "smaller margin"
         )
-    return chosen
+    return _largest(chosen, gaps, share)
 
 
 def labelled(
@@ -212,30 +222,34 @@ def labelled(
     *,
     threshold: float | None = None,
     margin: float = 0.0,
+    share: float = 1.0,
     seed: int = 0,
     required: bool = True,
 ) -> list[Labelled]:
     """Return answers as desirable or not, in random order.
 
     Desirable is what is worth at least ``threshold``, or where that is None more than the mean of its context. What is
-    nearer to the bar than ``margin``, or is the mean, is left out.
+    nearer to the bar than ``margin``, or is the mean, is left out; of the rest only the ``share`` is taken that is
+    farthest from its bar.
     The answer of another context that each row holds is that of the nearest row before it, in a circle.
 
     Raises:
         DatasetError: No answer is clearly on a side, and one is ``required``.
     """
-    chosen = []
+    chosen, gaps = [], []
     for one in found:
         bar = float(np.mean(one.values)) if threshold is None else threshold
         for answer, value in zip(one.answers, one.values, strict=True):
             above = value > bar + margin if threshold is None else value >= bar + margin
             if above or value < bar - margin:
                 chosen.append((one, answer, above))
+                gaps.append(abs(value - bar))
     if required and found and not chosen:
         raise DatasetError(
             f"no answer to learn from: in none of {len(found)} contexts is one further than {margin:g} from "
             f"{'the mean' if threshold is None else 'the threshold'}; take other data, another metric or a threshold"
         )
+    chosen = _largest(chosen, gaps, share)
     order = np.random.default_rng([seed, 3]).permutation(len(chosen)).tolist()
     rows = [chosen[place] for place in order]
     others = _others([one.prompt.tobytes() for one, _, _ in rows])
@@ -264,6 +278,18 @@ def class_weights(rows: Sequence[Labelled]) -> tuple[float, float]:
             f"KTO needs desirable and undesirable answers, got {good} and {bad}: set threshold so that it parts them"
         )
     return max(bad / good, 1.0), max(good / bad, 1.0)
+
+
+def _largest(rows: list[RowT], gaps: Sequence[float], share: float) -> list[RowT]:
+    """Return the ``share`` of rows with the largest gaps, in their order, and those with the same gap as the least.
+
+    >>> _largest(["a", "b", "c", "d"], [0.1, 0.3, 0.2, 0.3], 0.25)
+    ['b', 'd']
+    """
+    if share == 1 or not rows:
+        return rows
+    least = sorted(gaps, reverse=True)[math.ceil(share * len(gaps)) - 1]
+    return [row for row, gap in zip(rows, gaps, strict=True) if gap >= least]
 
 
 def _others(prompts: Sequence[bytes]) -> list[int]:

@@ -117,6 +117,29 @@ def test_labels_by_a_threshold_and_by_the_mean_of_the_context():
     assert orders[0] == orders[1] != orders[2]  # shuffled, by the seed
 
 
+def test_a_share_takes_what_differs_most_in_all_contexts_together():
+    values = [(0.0, 0.125, 1.0), (3.0, 3.5, 3.625)]  # pairs differ by 1, .875, .125 and by .625, .5, .125
+    every = [Context(ids(k), tuple(ids(10 * k + n) for n in range(3)), one, k) for k, one in enumerate(values)]
+
+    def told(**how):
+        return [(pair.chosen.item(), pair.rejected.item()) for pair in pairs(every, **how)]
+
+    assert len(told()) == 6
+    assert told(share=0.5) == [(2, 1), (2, 0), (12, 10)]
+    assert told(share=0.01) == [(2, 0)], "never none"
+    assert len(told(share=0.5, margin=0.55)) == 2, "half of the three that differ enough"
+    assert len(pairs([context([0.0, 1.0, 2.0])], share=0.5)) == 3, "of those that differ alike all or none"
+    farthest = labelled(every, share=1 / 6)  # .625 from the mean of its context
+    assert [(row.answer.item(), row.label) for row in farthest] == [(2, True)]
+
+
+@pytest.mark.parametrize("args", [dpo.Args, kto.Args])
+@pytest.mark.parametrize("share", [0, 1.5])
+def test_a_share_that_is_none_is_refused(args, share):
+    with pytest.raises(ValueError, match="share must be"):
+        args(share=share)
+
+
 def test_the_partner_is_an_answer_to_another_context():
     every = [
         Context(ids(group), tuple(ids(10 * group + k) for k in range(4)), (0, 1, 2, 3), group) for group in range(5)
