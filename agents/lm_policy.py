@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -50,7 +50,7 @@ from dialog_gym.agents.loop import RunArgs, at_least
 from dialog_gym.agents.state import to_numpy, to_torch
 from dialog_gym.checkpoint import CheckpointError
 from dialog_gym.dialogue import Dialogue
-from dialog_gym.errors import naming
+from dialog_gym.errors import naming, unknown
 from dialog_gym.lm.base import Generation, Sampling
 from dialog_gym.lm.session import TransformersSession
 from dialog_gym.lm.speaker import begins
@@ -219,7 +219,15 @@ class LMPolicy(Agent):
         return Sampling(self.args.max_tokens, self.args.temperature, self.args.top_p)
 
     def set(self, **settings: Any) -> Self:
-        """Change settings of speaking (temperature, top_p, max_tokens, those of the algorithm); return the policy."""
+        """Change settings of speaking (temperature, top_p, max_tokens, those of the algorithm); return the policy.
+
+        Raises:
+            KeyError: There is no such setting; the message names the nearest.
+            ValueError: A value is refused.
+        """
+        known = {field.name for field in fields(self.args)}
+        if strange := sorted(set(settings) - known):
+            raise unknown("setting", strange[0], known)
         self.args = replace(self.args, **settings)
         self.forget()
         return self

@@ -48,6 +48,20 @@ class Agent(ABC):
         """Act: an agent is a policy wherever ``dialog_gym.rollout`` wants one."""
         return self.act(observations, infos)
 
+    def set(self, **settings: Any) -> Self:
+        """Change how the agent speaks, if it is a language model; return the agent.
+
+        Raises:
+            KeyError: There is no such setting; the message names the nearest.
+            ValueError: It has none, or a value is refused.
+        """
+        if settings:
+            raise ValueError(
+                f"{self.name} has no settings of speaking, got {', '.join(sorted(settings))}; agents that are "
+                "language models have them, and where vectors steer one, the environment has: --set temperature=0"
+            )
+        return self
+
     @abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write the agent to ``folder``, replacing an agent that is there."""

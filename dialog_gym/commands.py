@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -236,6 +235,7 @@ def evaluate(
     lm: str | None = None,
     partner: str | None = None,
     settings: Settings = (),
+    speak: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")] = (),
     reward: str | None = None,
     cost: str | None = None,
     raw: bool = False,
@@ -263,6 +263,8 @@ def evaluate(
         lm: Language model that speaks; default: that of the run, else the one that was made in this world, else tiny.
         partner: Language model to talk to instead of the scripted partner; there is no normalised score then.
         settings: Argument of the environment, for instance side=seller; a run knows its own.
+        speak: How a trained agent that is a language model speaks, for instance temperature=0; by default as its run
+            says.
         reward: What is earned instead, by name: Success, or module:name of your own; the task's is still reported.
         cost: What is constrained instead, named likewise.
         raw: Leave out the normalised score, and the time it takes.
@@ -295,15 +297,21 @@ def evaluate(
     trial = baselines.Trial(env_id, kwargs, episodes, seed, rows, lm or "", progress=True)
     if known:
         baselines.require(policy, trial)
+        if speak:
+            raise ValueError(f"--speak is for a trained agent, and {policy} is none")
     examiner = None if judge is None else Judge(judge, rubric)  # what is wrong with it is told before it takes time
     if out is not None:
-        _make_room(out)
-    result, no_scale = _evaluated(policy, trial, raw, cluster)
-    judged = None if examiner is None else judge_episodes(examiner, result.episodes)
+        checkpoint.need_target("--out", out)
+    result, no_scale = _evaluated(policy, trial, raw, cluster, parse_settings(speak))
+    judged = None
     try:
         if out is not None:
+            _write_episodes(out, result, None)
+        if examiner is not None:
+            judged = judge_episodes(examiner, result.episodes)
+        if out is not None and judged is not None:
             _write_episodes(out, result, judged)
-    finally:  # a disk that is full by now does not take the result with it
+    finally:  # neither a full disk nor a judge that fails takes the result with it
         _show_evaluation(result, cost_json(result, trial), no_scale, judged, json)
 
 
@@ -515,19 +523,22 @@ def need_folder(policy: str) -> None:
         raise ValueError(f"{policy!r} looks like the folder of a run or of a saved agent, but {found}")
 
 
-def _evaluated(policy: str, trial: Trial, raw: bool, cluster: Cluster | None) -> tuple[Evaluation, str]:
+def _evaluated(
+    policy: str, trial: Trial, raw: bool, cluster: Cluster | None, speak: Mapping[str, Any]
+) -> tuple[Evaluation, str]:
     """Return what ``policy`` (the name of one, or a folder) earns, and why there is no normalised score.
 
-    Everybody plays once, also who is the 0 or the 1 of that score.
+    Everybody plays once, also who is the 0 or the 1 of that score. An agent has the settings ``speak``.
     """
     from dialog_gym import baselines
     from dialog_gym.distributed.remote import RemoteTrial
 
     agent = Path(policy) if policy not in baselines.POLICIES and Path(policy).is_dir() else None
     with ExitStack() as stack:
-        score = _here(trial, agent)
-        if cluster is not None:
-            score = stack.enter_context(RemoteTrial(trial, cluster, agent)).score
+        if cluster is None:
+            score = _here(trial, agent, speak)
+        else:
+            score = stack.enter_context(RemoteTrial(trial, cluster, agent, speak)).score
         scale: dict[str, Evaluation] = {}
         no_scale = ""
         try:
@@ -539,35 +550,20 @@ def _evaluated(policy: str, trial: Trial, raw: bool, cluster: Cluster | None) ->
     return baselines.on_scale([result, *scale.values()])[0], no_scale
 
 
-def _here(trial: Trial, agent: Path | None) -> Callable[[str | None], Evaluation]:
+def _here(trial: Trial, agent: Path | None, speak: Mapping[str, Any]) -> Callable[[str | None], Evaluation]:
     """Return what plays a baseline, or ``agent`` for None, in this process."""
     from dialog_gym import baselines
     from dialog_gym.agent import load_agent
 
+    loaded = None if agent is None else load_agent(agent).set(**speak)
+
     def score(name: str | None) -> Evaluation:
         if name is not None:
             return baselines.evaluate(name, trial)
-        assert agent is not None, "who has no name is an agent in a folder"
-        loaded = load_agent(agent)
+        assert loaded is not None, "who has no name is an agent in a folder"
         return trial.score(loaded.act, loaded.name)
 
     return score
-
-
-def _make_room(out: Path) -> None:
-    """Make the folder of the file ``out``, before anything is played.
-
-    Raises:
-        ValueError: No file can be written there.
-    """
-    try:
-        if out.exists() and not out.is_file():
-            raise ValueError(f"--out {out}: expected a file to write, got what is no file; nothing was played")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"--out {out} cannot be written: {error}; nothing was played, choose another file") from error
 
 
 def _write_episodes(out: Path, result: Evaluation, judged: Judged | None) -> None:

@@ -13,6 +13,8 @@ import time
 import pytest
 
 from dialog_gym import rollout
+from dialog_gym.agents.ppo import PPO
+from dialog_gym.agents.td3 import TD3, Args
 from dialog_gym.benchmarks.api_server import ApiServer
 from dialog_gym.cli import main, sentence
 from dialog_gym.commands import ELSEWHERE, _with_env, env_name, parse_settings, text_id
@@ -96,6 +98,7 @@ def test_envs_and_agents_as_table_and_as_json(capsys):
         ),
         ("evaluate runs/nowhere", "'runs/nowhere' looks like the folder of a run .*, but there is no such folder"),
         ("evaluate oracle --env Bargain-v0 --partner tiny --episodes 2", "no oracle: the partner is a language model"),
+        ("evaluate oracle --env Bargain-v0 --speak temperature=0", "--speak is for a trained agent, and oracle"),
         ("play Bargain-v0 --partner tinny", "did you mean 'tiny'?"),
         ("play Bargain-v0 --partner openai:gpt-x", "is named 'openai:MODEL@URL'"),
         ("train td3 --lm openai:x@http://127.0.0.1:9/v1 --env BargainPrefix-v0", "'prefix', which language model"),
@@ -170,8 +173,11 @@ def test_evaluate_makes_the_folder_of_out_before_anything_is_played(capsys, tmp_
     assert [file.name for file in out.parent.iterdir()] == ["said.jsonl"]
     monkeypatch.setattr("dialog_gym.commands._evaluated", lambda *_: pytest.fail("dialogues were played"))
     told = run(capsys, *words, str(out / "below.jsonl"), status=2).err
-    assert f"--out {out / 'below.jsonl'} cannot be written: " in told
-    assert "expected a file to write, got what is no file" in run(capsys, *words, str(out.parent), status=2).err
+    assert f"--out: {out} is a file, so nothing can be written below it" in told
+    assert (
+        f"--out: {out.parent} is a folder; give the name of a file in it"
+        in run(capsys, *words, str(out.parent), status=2).err
+    )
 
 
 def test_a_disk_that_fills_up_takes_neither_the_result_nor_the_dialogues_of_before(capsys, tmp_path, monkeypatch):
@@ -196,6 +202,24 @@ def test_evaluate_plays_the_scripted_policies_of_a_world(capsys):
     assert text["policy"] == "infers"
     assert text["returns"] == vectors["returns"]  # it speaks itself, also where actions are vectors
     assert 0.5 < vectors["normalised"] < 1.2
+
+
+@pytest.mark.parametrize("ray", [[], pytest.param(["--ray", "local", "--workers", "1"], marks=pytest.mark.slow)])
+def test_a_trained_agent_speaks_with_other_settings(capsys, tmp_path, ray):
+    PPO.build(PPO.args_class(env="dialog_gym/Bargain-v0", lm="tiny-bargain")).save(tmp_path)  # it draws its words
+    words = ["evaluate", str(tmp_path), "--env", "Bargain-v0", "--episodes", "6", "--raw", "--json", *ray]
+    greedy = json.loads(run(capsys, *words, "--speak", "temperature=0").out)["returns"]
+    assert greedy == json.loads(run(capsys, *words, "--speak", "temperature=0", "--speak", "top_p=0.5").out)["returns"]
+    assert greedy != json.loads(run(capsys, *words).out)["returns"]
+    alone = ["evaluate", "lm", "--lm", "tiny-bargain", *words[2:]]
+    assert greedy == json.loads(run(capsys, *alone).out)["returns"], "untrained, it is the model"
+    assert "did you mean 'temperature'" in run(capsys, *words, "--speak", "temprature=0", status=2).err
+
+
+def test_an_agent_that_does_not_speak_has_no_settings_of_speaking(capsys, tmp_path):
+    TD3(2, 2, Args(hidden=(4,), critic_hidden=(4,))).save(tmp_path)
+    words = ["evaluate", str(tmp_path), "--env", "BargainPrefix-v0", "--speak", "temperature=0"]
+    assert "td3 has no settings of speaking, got temperature" in run(capsys, *words, status=2).err
 
 
 def test_evaluate_does_not_depend_on_rows(capsys):

@@ -74,6 +74,16 @@ def test_a_judge_that_cannot_judge_is_told_in_one_sentence(capsys, words, told):
     assert "Traceback" not in error
 
 
+def test_a_judge_that_fails_takes_neither_the_evaluation_nor_the_dialogues_with_it(capsys, tmp_path):
+    words = [*ORACLE.split(), "--json", "--out", str(tmp_path / "said.jsonl")]
+    with pytest.raises(SystemExit):
+        main([*words, "--judge", "openai:any@http://127.0.0.1:9/v1?attempts=1"])
+    shown, kept = json.loads(capsys.readouterr().out), (tmp_path / "said.jsonl").read_text(encoding="utf-8")
+    main(words)
+    assert shown == json.loads(capsys.readouterr().out)
+    assert kept == (tmp_path / "said.jsonl").read_text(encoding="utf-8")
+
+
 def test_costs_are_those_of_this_judging_alone():
     lm = Scripted(lambda messages: verdict(goal=3))
     lm.counts.requests, lm.counts.retries["429"] = 7, 2

@@ -36,18 +36,22 @@ class RemoteTrial:
     seeds. A random policy that acts by vectors draws one stream over all of its episodes, so one worker plays them.
     """
 
-    def __init__(self, trial: Trial, cluster: Cluster, agent: str | Path | None = None) -> None:
+    def __init__(
+        self, trial: Trial, cluster: Cluster, agent: str | Path | None = None, speak: Mapping[str, Any] | None = None
+    ) -> None:
         """Prepare to play.
 
         Args:
             trial: Environment and seeds.
             cluster: Where.
             agent: Folder of a run or of a saved agent, for ``score(None)``.
+            speak: Its settings of speaking that are others than in the folder; see ``Agent.set``.
         """
         self.trial = replace(trial, progress=False)  # also leaves behind the environment it may have made
         self.progress = trial.progress
         self.agent = "" if agent is None else Path(agent).name
-        self._pool = Pool(partial(_trying, self.trial, {} if agent is None else pack(agent_place(agent))), cluster)
+        files = {} if agent is None else pack(agent_place(agent))
+        self._pool = Pool(partial(_trying, self.trial, files, dict(speak or {})), cluster)
 
     def __enter__(self) -> Self:
         """Start the workers; see ``Pool``."""
@@ -236,15 +240,19 @@ def _number(one: tuple[int, Episode]) -> int:
     return one[0]
 
 
-def _trying(trial: Trial, files: Files) -> Callable[[Asked], list[Episode]]:
-    """Return what a worker of a ``RemoteTrial`` does; it makes each policy once. ``files`` are those of an agent."""
+def _trying(trial: Trial, files: Files, speak: Mapping[str, Any]) -> Callable[[Asked], list[Episode]]:
+    """Return what a worker of a ``RemoteTrial`` does; it makes each policy once.
+
+    ``files`` are those of an agent, which speaks as ``speak`` says.
+    """
     register(trial.env)
     acting: dict[str | None, tuple[Policy, bool]] = {}
 
     def work(asked: Asked) -> list[Episode]:
         name = asked.policy
         if name not in acting:
-            acting[name] = (unpacked(files).act, False) if name is None else baselines.acting(name, trial)
+            agent = unpacked(files).set(**speak) if name is None else None
+            acting[name] = (agent.act, False) if agent else baselines.acting(str(name), trial)
         policy, in_words = acting[name]
         return played(policy, baselines.text_rows(trial.venv) if in_words else trial.venv, asked)
 
