@@ -7,7 +7,10 @@
 const MEASURES = {
   score: ["Score", "0 is the unsteered language model, 1 the oracle; with 95% intervals over runs."],
   return: ["Return", "Mean return of a dialogue, with 95% intervals over runs."],
-  behind: ["Behind the best", "Return less that of the best agent (lm and oracle left out) on the same seeds, with 95% intervals for new runs on new dialogues; of a single run for new dialogues alone."],
+  behind: [
+    "Behind the best",
+    "Return less that of the best agent (lm and oracle left out) on the same seeds, with 95% intervals for new runs on new dialogues; of a single run for new dialogues alone.",
+  ],
   success: ["Goal reached", "Share of dialogues, with 95% intervals over runs."],
   cost: ["Cost", "Mean cost of a dialogue, with 95% intervals over runs."],
   cpu: ["CPU time", "Of a run, training and evaluation."],
@@ -22,7 +25,14 @@ function drawBoard(place, data) {
 
 function boardParts(board) {
   if (!board) return [];
-  return [...overallPart(board), ...cellsPart(board), ...duelsPart(board), ...chartsPart(board)];
+  return [
+    ...overallPart(board),
+    ...listed(board.notes),
+    ...cellsPart(board),
+    ...listed(board.reasons),
+    ...duelsPart(board),
+    ...chartsPart(board),
+  ];
 }
 
 // --- what is to be known first ----------------------------------------------------------------------------
@@ -60,6 +70,14 @@ function notes({ broken, mixed, missing, left_out: leftOut }) {
 function note(kind, text, lines) {
   const items = lines.map((line) => element("li", {}, line));
   return element("details", { class: `note ${kind}` }, element("summary", {}, text), element("ul", {}, ...items));
+}
+
+/** Return sentences of `leaderboard_notes.py` as a list; what stands between two backticks is a name. */
+function listed(lines) {
+  const parts = (line) => line.split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
+  return lines.length
+    ? [element("ul", { class: "notes" }, ...lines.map((line) => element("li", {}, ...parts(line))))]
+    : [];
 }
 
 // --- tables -------------------------------------------------------------------------------------------------
@@ -131,7 +149,7 @@ function rangeOf(estimates) {
   return known.length ? [Math.min(0, ...known), Math.max(...known)] : [0, 1];
 }
 
-function overallPart({ overall, unscaled }) {
+function overallPart({ overall }) {
   if (!overall.length) return [];
   const [low, high] = rangeOf(overall.map((row) => row.iqm));
   const columns = [
@@ -173,13 +191,8 @@ function overallPart({ overall, unscaled }) {
       ? [{ label: "Over budget", text: true, value: (row) => row.over_budget.join(", ") || null }]
       : []),
   ];
-  const left = unscaled.length ? ` Not counted, as lm or oracle is not there: ${unscaled.join(", ")}.` : "";
-  const counted = Math.max(...overall.map((row) => row.worlds));
-  const last = overall.some((row) => row.worlds < counted)
-    ? " Agents with a score in fewer environments stand last: theirs are of others."
-    : "";
-  const where = overall[0]?.worlds < overall[0]?.of ? "Over the environments in which all agents can act" : "Over all environments";
-  const caption = `${where}; a score of 0 is the unsteered language model, 1 the oracle. IQM is the interquartile mean, gap what is missing to 1.${last}${left}`;
+  const caption =
+    "Over environments, as the notes below say; a score of 0 is the unsteered language model, 1 the oracle. Gap is what is missing to 1.";
   return [element("h2", {}, "Leaderboard"), sortable(caption, columns, overall)];
 }
 
@@ -189,7 +202,7 @@ function duelsPart({ agents, duels }) {
   const most = Math.max(...duels.map((duel) => duel.worlds));
   const caption =
     "How probable it is that a run of the chosen agent scores higher than one of the other, in an environment that " +
-    "both have, drawn at random; a tie counts half. 95% intervals over runs: where ½ is outside, they are told apart. " +
+    "both have, drawn at random; a tie counts half. 95% intervals for new runs on these dialogues: where ½ is outside, they are told apart there. " +
     "There is none where there are too few runs, or where in each environment the runs of one are all above the other's.";
   const columns = [
     { label: "Beside", text: true, value: (row) => row.other },
@@ -230,13 +243,17 @@ function besides(agent, duels) {
   });
 }
 
+/** A table of agents and environments that have results; notes name what is missing and what is not applicable. */
 function cellsPart({ worlds, agents, cells }) {
-  if (!cells.length) return [];
+  const done = cells.filter((cell) => cell.status === "done");
+  if (!done.length) return [];
+  const shown = worlds.filter(({ name }) => done.some((cell) => cell.world === name));
+  const rows = agents.filter((agent) => done.some((cell) => cell.agent === agent));
   const found = new Map(cells.map((cell) => [JSON.stringify([cell.agent, cell.world]), cell]));
   const measures = Object.keys(MEASURES).filter((name) => cells.some((cell) => cell[name]));
   const place = element("div");
   const draw = (measure) => {
-    const columns = worlds.map((world) => {
+    const columns = shown.map((world) => {
       const of = (agent) => found.get(JSON.stringify([agent, world.name]));
       return {
         label: world.name,
@@ -248,7 +265,7 @@ function cellsPart({ worlds, agents, cells }) {
     const table = sortable(
       MEASURES[measure][1],
       [{ label: "Agent", text: true, value: (agent) => agent }, ...columns],
-      agents,
+      rows,
     );
     place.replaceChildren(table);
   };
@@ -264,9 +281,9 @@ function cellsPart({ worlds, agents, cells }) {
 
 /** What stands in a table for an agent in an environment; what cannot be is said, and never a zero. */
 function cellOf(cell, measure) {
-  if (!cell || cell.status === "missing") return element("span", { class: "none" }, "missing");
-  if (cell.status === "not applicable")
-    return element("abbr", { class: "none", tabindex: 0, title: cell.reason }, "n/a");
+  if (!cell || cell.status === "not asked") return element("span", { class: "none" }, NONE);
+  if (cell.status === "missing") return element("span", { class: "none" }, "missing");
+  if (cell.status === "not applicable") return element("span", { class: "none" }, "n/a");
   if (measure === "cpu") return duration(cell.cpu[0]);
   const node = element("span", {}, estimate(cell[measure]));
   if (measure === "cost" && cell.over_budget) node.append(element("small", { class: "over" }, "over budget"));
@@ -274,14 +291,28 @@ function cellOf(cell, measure) {
   return node;
 }
 
+/** What was earned in the dialogues of one environment at a time: returns of different ones have no scale in common. */
 function summaryPart(rows) {
   if (!rows.length) return [];
+  const worlds = [...new Set(rows.map((row) => row.world))];
+  const place = element("div");
+  const draw = (world) => place.replaceChildren(summaryTable(rows.filter((row) => row.world === world)));
+  draw(worlds[0]);
+  const choice = select(
+    "Environment",
+    worlds.map((world) => [world, world || "not known"]),
+    worlds[0],
+    draw,
+  );
+  return [element("h2", {}, "Dialogues shown"), element("div", { class: "bar" }, choice), place];
+}
+
+function summaryTable(rows) {
   const [low, high] = rangeOf(rows.map((row) => row.return));
   const columns = [
     { label: "Agent", text: true, value: (row) => row.agent },
-    { label: "Environment", text: true, value: (row) => row.world || NONE },
     { label: "Return", value: (row) => row.return[0], cell: (row) => estimate(row.return) },
-    { label: "95% interval", value: (row) => row.return[0], cell: (row) => whisker(row.return, low, high) },
+    { label: "95% interval", value: (row) => row.return[0], cell: (row) => whisker(row.return, low, high, [0]) },
     { label: "Goal reached", value: (row) => row.success[0], cell: (row) => estimate(row.success) },
     ...(rows.some((row) => row.cost[0])
       ? [{ label: "Cost", down: false, value: (row) => row.cost[0], cell: (row) => estimate(row.cost) }]
@@ -292,5 +323,5 @@ function summaryPart(rows) {
   const caption =
     "The dialogues of this report, those of all runs of an agent together. The 95% intervals are about these runs " +
     "alone, and take dialogues as independent; those above are over runs.";
-  return [element("h2", {}, "Dialogues shown"), sortable(caption, columns, rows, 2)];
+  return sortable(caption, columns, rows, 1);
 }

@@ -1,6 +1,7 @@
 """What the results say, as plain JSON values; the numbers are those of ``benchmarks/leaderboard.py``.
 
-An estimate is ``[value, low, high]``, the ends None where nothing is known of how far to trust it.
+An estimate is ``[value, low, high]``, the ends None where nothing is known of how far to trust it. ``notes`` are about
+the numbers over worlds, ``reasons`` about what is not applicable; both as in ``benchmarks/leaderboard_notes.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from dialog_gym.benchmarks.leaderboard import Entry, Leaderboard, Total, leaderboard
 from dialog_gym.benchmarks.leaderboard_curves import MEASURE, Learning, learning, profiles
+from dialog_gym.benchmarks.leaderboard_notes import notes, reasons
 from dialog_gym.benchmarks.paired import Difference
 from dialog_gym.benchmarks.results_folder import Results
 from dialog_gym.benchmarks.statistics import Band, Estimate
@@ -39,9 +41,10 @@ def board(results: Results | None, curves: Sequence[Curve]) -> dict[str, Json] |
         "agents": [],
         "overall": [],
         "cells": [],
-        "unscaled": [],
         "profiles": None,
         "duels": [],
+        "notes": [],
+        "reasons": [],
         "curves": of_runs,
     }
     if results is not None and results.results:
@@ -58,12 +61,13 @@ def _of_results(results: Results, table: Leaderboard) -> dict[str, Json]:
         "agents": list(table.agents),
         "overall": [_total(total, table) for total in table.totals],
         "cells": [_cell(entry) for entry in table.entries],
-        "unscaled": list(table.unscaled),
         "profiles": _profiles(results, table),
         "duels": [
             {"agent": duel.agent, "other": duel.other, "better": list(duel.better), "worlds": len(duel.worlds)}
             for duel in table.duels
         ],
+        "notes": notes(table),
+        "reasons": reasons(table),
     }
 
 
@@ -90,7 +94,6 @@ def _cell(entry: Entry) -> dict[str, Json]:
         "world": entry.world,
         "agent": entry.agent,
         "status": entry.status,
-        "reason": entry.reason,
         "runs": entry.runs,
         "missing": entry.missing,
         "over_budget": entry.over_budget,
@@ -108,10 +111,10 @@ def _estimate(found: Estimate | None) -> list[float | None] | None:
 
 
 def _behind(found: Difference | None) -> list[float | None] | None:
-    """Return a paired difference with the interval that says most: over runs and episodes, else over either."""
+    """Return a paired difference with the interval over runs and episodes, of one run over episodes alone."""
     if found is None:
         return None
-    low, high = found.over_both or found.over_runs or found.over_episodes or (None, None)
+    low, high = found.over_both or found.over_episodes or (None, None)
     return [found.mean, low, high]
 
 

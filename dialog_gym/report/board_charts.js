@@ -102,7 +102,8 @@ function costCharts(board) {
       : [
           new Chart({
             world: EVERYWHERE,
-            label: "Compute against score",
+            label:
+              "Compute against score (shared models, recorded dialogues and rankings are not counted; of a resumed run only the last start is)",
             x: "CPU hours of one run in each environment",
             y: "IQM",
             lines: false,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from dialog_gym import checkpoint
 from dialog_gym.commands import print_json
 from dialog_gym.render import visible
 from dialog_gym.report.page import check_target, write_page
@@ -39,11 +40,12 @@ def report(
         out: The page.
         title: Its heading.
         mixed: Take results of different versions too; the page says so.
-        limit: Show so many dialogues at most, about as many of each agent in each environment; 0: all.
+        limit: Show so many dialogues at most, about as many of each run in each environment; 0: all.
         overwrite: Replace a file that is no report.
         json: Print JSON.
     """
     check_target(out, overwrite=overwrite)
+    checkpoint.need_target("--out", out)
     sources = read_sources(paths, mixed=mixed, limit=limit)
     size = write_page(out, payload(sources, title), overwrite=overwrite)
     told = {

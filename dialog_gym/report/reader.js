@@ -25,7 +25,7 @@ class Reader {
     this.any = null; // what is marked
     this.shown = []; // numbers of rows, in the order of the list
     this.at = 0; // place in `shown`
-    this.others = null; // who stands beside: an agent with its run, or null
+    this.others = null; // who stands beside, as `beside` names it, or null
     this.by = "reward";
     this.hidden = false;
     this.twins = twins(this.rows);
@@ -247,9 +247,9 @@ class Reader {
     return this.rows[this.shown[this.at]];
   }
 
-  /** Rows of other agents, or of the same agent after another training, on the same scenario and seed. */
+  /** Rows of other agents and of other runs on the same scenario and seed, each by a name of its own. */
   get beside() {
-    return this.row ? this.twins.get(twinKey(this.row)).filter((row) => row !== this.row) : [];
+    return this.row ? named(this.twins.get(twinKey(this.row)).filter((row) => row !== this.row)) : new Map();
   }
 
   drawPane() {
@@ -263,9 +263,10 @@ class Reader {
       this.pane.replaceChildren(element("p", { class: "empty" }, why));
       return;
     }
-    const other = this.beside.find((one) => called(one) === this.others);
+    const { beside } = this;
+    const other = beside.get(this.others);
     const rows = other ? [row, other] : [row];
-    this.drawBar(rows);
+    this.drawBar(row, [...beside.keys()], other ? this.others : ANY);
     this.pane.classList.toggle("two", rows.length === 2);
     this.pane.replaceChildren(...rows.map((one) => transcript(one, this.view(one))));
     this.pane.querySelector("mark")?.scrollIntoView({ block: "nearest" });
@@ -290,9 +291,8 @@ class Reader {
     return this.by in row.numbers ? this.by : "reward";
   }
 
-  drawBar([row, other]) {
+  drawBar(row, others, chosen) {
     const names = Object.keys(row.numbers);
-    const agents = this.beside.map((one) => [called(one), called(one)]);
     const by = this.colouring(row);
     const button = (text, label, act) =>
       element("button", { type: "button", "aria-label": label, onclick: act }, text);
@@ -307,8 +307,8 @@ class Reader {
       button("↓", "Next dialogue", () => this.step(1)),
       select(
         "Beside it",
-        [[ANY, agents.length ? "nobody" : "no other on this seed"], ...agents],
-        other ? called(other) : ANY,
+        [[ANY, others.length ? "nobody" : "no other on this seed"], ...others.map((name) => [name, name])],
+        chosen,
         (value) => this.compare(value || null),
       ),
       names.length > 1
@@ -324,8 +324,8 @@ class Reader {
     this.bar.replaceChildren(...parts.filter(Boolean));
   }
 
-  compare(agent) {
-    this.others = agent;
+  compare(name) {
+    this.others = name;
     this.drawPane();
   }
 
@@ -334,10 +334,10 @@ class Reader {
     this.drawPane();
   }
 
-  /** Put the next other agent beside, after the last none. */
+  /** Put the next dialogue on this seed beside, after the last none. */
   compareNext() {
-    const agents = this.beside.map(called);
-    this.compare(agents[agents.indexOf(this.others) + 1] ?? null);
+    const names = [...this.beside.keys()];
+    this.compare(names[names.indexOf(this.others) + 1] ?? null);
   }
 
   toggleHidden() {
@@ -381,6 +381,17 @@ function twins(rows) {
 
 function twinKey(row) {
   return JSON.stringify([row.world, row.seed, row.scenario]);
+}
+
+/** Return rows by name: whose it is, with a number where that is somebody's who was named already. */
+function named(rows) {
+  const found = new Map();
+  for (const row of rows) {
+    let name = called(row);
+    for (let count = 2; found.has(name); count++) name = `${called(row)} (${count})`;
+    found.set(name, row);
+  }
+  return found;
 }
 
 /** Return the options of a select: all values that there are, each with its count. */

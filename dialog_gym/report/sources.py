@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from dialog_gym.data.store import MANIFEST
 from dialog_gym.rollout import PER_TURN, Episode
 
 _READ = ("seed", "env", "env_kwargs", "policy", "rewards", "costs", *PER_TURN, "score", "dialogue")
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+FEW = 3  # complaints of one place that are told one by one
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Told:
     Attributes:
         world: ``"Bargain"``; ``""`` where nobody knows.
         agent: Who spoke for the agent.
-        run: Seed of its training, ``""`` where there is none.
+        run: Seed of its run, ``""`` where it has none, or learned nothing and is the only one.
         episode: What was said and earned.
         score: What the dialogue as a whole was given, if it was.
     """
@@ -85,8 +89,8 @@ def read_sources(paths: Sequence[str | Path], *, mixed: bool = False, limit: int
     Args:
         paths: Where to look. A folder that is none of these is searched for such folders.
         mixed: Take results of different versions too; ``Sources.mixed`` then tells how they differ.
-        limit: How many dialogues to show: about as many of each agent in each environment, the first ones, so that
-            agents have seeds in common. 0: all.
+        limit: How many dialogues to show: about as many of each run in each environment, the first ones, so that
+            runs have seeds in common. 0: all.
 
     Raises:
         FileNotFoundError: A path is not there.
@@ -103,10 +107,12 @@ def read_sources(paths: Sequence[str | Path], *, mixed: bool = False, limit: int
         shown.broken += shown.results.broken
     for place in places:
         _read(place, shown, groups)
-    for result in shown.results.results if shown.results else ():
-        _read_recorded(result, shown, groups)
-    suites_mixed = other_settings(shown.results.results) if shown.results else ()
-    shown.mixed = (*differences(_versions(places, shown.results)), *suites_mixed)
+    results = shown.results.results if shown.results else ()
+    runs = Counter((result.world, result.agent) for result in results)
+    for result in results:
+        _read_recorded(result, runs[result.world, result.agent], shown, groups)
+    read = (*results, *shown.results.doubles) if shown.results else ()
+    shown.mixed = (*differences(_versions(places, read)), *other_settings(read))
     if shown.mixed and not mixed:
         raise ValueError(
             f"results of different versions or settings do not belong into one report: {'; '.join(shown.mixed)}. "
@@ -114,13 +120,14 @@ def read_sources(paths: Sequence[str | Path], *, mixed: bool = False, limit: int
         )
     shown.dialogues, shown.found = groups.chosen(), groups.found
     if not (shown.dialogues or shown.curves or (shown.results and shown.results.results)):
-        left_out = f"; left out: {'; '.join(shown.broken)}" if shown.broken else ""
+        rest = [f"{len(shown.broken) - FEW} more"] if len(shown.broken) > FEW else []
+        left_out = f"; left out: {'; '.join([*shown.broken[:FEW], *rest])}" if shown.broken else ""
         raise ValueError(f"no results and no dialogues in {', '.join(map(str, paths))}{left_out}")
     return shown
 
 
 class _Groups:
-    """The first dialogues of each agent in each environment."""
+    """The first dialogues of each run of an agent in each environment."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.found = limit, 0
@@ -180,6 +187,7 @@ def _read(place: Path, shown: Sources, groups: _Groups) -> None:
     """Read one place that is no folder of results; what cannot be read is named in ``shown.broken``."""
     try:
         if place.is_file():
+            _refuse_part_of_suite(place)
             groups.add(_lines(place, "", place.stem, "", shown.broken))
         elif (kind := _kind(place)) == "episodes":
             groups.add(_of_recorded(row) for row in _rows(place, shown.broken))
@@ -187,6 +195,16 @@ def _read(place: Path, shown: Sources, groups: _Groups) -> None:
             _read_run(place, shown, groups)
     except _UNREADABLE as error:
         shown.broken.append(_named(place, error))
+
+
+def _refuse_part_of_suite(path: Path) -> None:
+    """Raise a ValueError if a file is one of those that make a folder of results."""
+    folder = path.absolute().parent
+    if folder.name == CELLS and path.match("*--*--*.json"):
+        folder = folder.parent
+    elif path.name != SUITE:
+        return
+    raise ValueError(f"expected dialogues, got one file of a folder of results; give that folder, {folder}")
 
 
 def _read_run(folder: Path, shown: Sources, groups: _Groups) -> None:
@@ -208,11 +226,11 @@ def _world_of_result(folder: Path) -> str:
     return world_of(str(settings.get("env", "")))
 
 
-def _read_recorded(result: Result, shown: Sources, groups: _Groups) -> None:
-    """Read the dialogues of a cell."""
+def _read_recorded(result: Result, runs: int, shown: Sources, groups: _Groups) -> None:
+    """Read the dialogues of a cell, one of so many ``runs`` of its agent in its world."""
     if result.episodes is None:
         return
-    run = str(result.seed) if result.learned_from else ""
+    run = str(result.seed) if result.learned_from or runs > 1 else ""
     rows = _rows(result.episodes, shown.broken)
     groups.add(Told(result.world, result.agent, run, row, row.score) for row in rows)
 
@@ -221,13 +239,14 @@ def _rows(folder: Path, broken: list[str]) -> Iterator[Recorded]:
     """Yield the episodes of a data set as far as it can be read; what is damaged is named. Vectors are not read."""
     number = 0
     try:
-        for number, row in enumerate(Episodes.load(folder).select(*_READ), 1):
-            try:
-                episode = _checked(Episodes.decode({**row, "actions": None, "states": None}))
-            except _UNREADABLE as error:
-                broken.append(_named(f"{folder}, episode {number}", error))
-            else:
-                yield episode
+        with _few(folder, broken) as bad:
+            for number, row in enumerate(Episodes.load(folder).select(*_READ), 1):
+                try:
+                    episode = _checked(Episodes.decode({**row, "actions": None, "states": None}))
+                except _UNREADABLE as error:
+                    bad.append(_named(f"{folder}, episode {number}", error))
+                else:
+                    yield episode
     except _UNREADABLE as error:
         broken.append(_named(folder, error) + (f"; the {number} episodes before that are read" if number else ""))
 
@@ -239,12 +258,12 @@ def _of_recorded(row: Recorded) -> Told:
 
 def _lines(path: Path, world: str, agent: str, run: str, broken: list[str]) -> Iterator[Told]:
     """Yield the episodes of a file of JSON lines; a line that is none is named in ``broken``."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file, _few(path, broken) as bad:
         for number, line in enumerate(file, 1):
             try:
                 episode = _checked(Episode.from_json(json.loads(line)))
             except _UNREADABLE as error:
-                broken.append(_named(f"{path}, line {number}", error))
+                bad.append(_named(f"{path}, line {number}", error))
             else:
                 yield Told(world, agent, run, episode)
 
@@ -259,35 +278,58 @@ def _checked(episode: Any) -> Any:
     rows = {"rewards": episode.rewards, "costs": episode.costs}
     rows |= {f"{part}.{name}": row for part in PER_TURN for name, row in getattr(episode, part).items()}
     for name, row in rows.items():
-        if len(row) != turns or not all(isinstance(value, (int, float)) for value in row):
+        if len(row) != turns or not all(map(_is_number, row)):
             raise ValueError(f"expected a number for each of {turns} agent turns as {name}, got {row!r:.60}")
     return episode
 
 
+def _is_number(value: Any) -> bool:
+    """Return whether a value can be shown as a number; a whole one may be too large."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
+
+
 def _curve(path: Path, broken: list[str]) -> Iterator[tuple[int, float]]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file, _few(path, broken) as bad:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
-                if "eval/return" in row:
-                    yield int(row["step"]), float(row["eval/return"])
+                if "eval/return" not in row:
+                    continue
+                step, value = int(row["step"]), float(row["eval/return"])
+                if not math.isfinite(value):
+                    raise ValueError(f"expected a finite mean return at step {step}, got {value}")
+                yield step, value
             except _UNREADABLE as error:
-                broken.append(_named(f"{path}, line {number}", error))
+                bad.append(_named(f"{path}, line {number}", error))
 
 
-def _versions(places: Iterable[Path], results: Results | None) -> Iterator[Mapping[str, str | None]]:
+def _versions(places: Iterable[Path], results: Iterable[Result]) -> Iterator[Mapping[str, str | None]]:
     """Yield what results and runs ran on, of a run its last start."""
-    for result in results.results if results else ():
+    for result in results:
         yield result.versions
     for place in places:
         path = place / "versions.json"
         if not place.is_dir() or not path.is_file():
             continue
         try:
-            starts = json.loads(path.read_text(encoding="utf-8"))
-            yield dict(starts[-1])
+            start = dict(json.loads(path.read_text(encoding="utf-8"))[-1])
+            if not all(value is None or isinstance(value, str) for value in start.values()):
+                raise ValueError("expected texts as versions")
+            yield start
         except (*_UNREADABLE, IndexError):
             yield {"versions": f"unreadable in {path}"}
+
+
+@contextmanager
+def _few(place: Path, broken: list[str]) -> Iterator[list[str]]:
+    """Take complaints about ``place``: the first are told, the others counted."""
+    bad: list[str] = []
+    try:
+        yield bad
+    finally:
+        broken += bad[:FEW]
+        if len(bad) > FEW:
+            broken.append(f"{place}: {len(bad) - FEW} more like these")
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ function counted(count, noun) {
   return `${count.toLocaleString(LANGUAGE)} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** Return the name of an agent with the seed of its training. */
+/** Return the name of an agent with the seed of its run. */
 function called(row) {
   return row.run === "" ? row.agent : `${row.agent}, run ${row.run}`;
 }

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialog_gym.benchmarks.leaderboard import leaderboard
+from dialog_gym.benchmarks.leaderboard_tables import summary as summary_of
 from dialog_gym.cli import main
 from dialog_gym.data import Episodes
 from dialog_gym.report import page
@@ -55,6 +57,21 @@ def test_folders_of_all_kinds_are_read(bench, tmp_path):
     assert not found.mixed
 
 
+def test_runs_that_learned_nothing_are_told_apart_where_there_are_several(tmp_path):
+    folder = tmp_path / "bench"
+    cells = ("Bargain", "constant", (1, 2, 3)), ("Bargain", "lm", (1,)), ("Chat", "constant", (2,))
+    for world, agent, seeds in cells:
+        for seed in seeds:
+            here = f"episodes/{world}--{agent}--{seed}"
+            write_episodes(folder / here, [episode(agent, 5 + k, 0.1 * k) for k in range(4)])
+            write_cell(folder, world, agent, seed, 0.5, episodes=here)
+    (folder / "suite.json").write_text("{}")
+    found = read_sources([folder], limit=10)
+    whose = [(told.world, told.agent, told.run) for told in found.dialogues]
+    runs = [("Bargain", "constant", "1"), ("Bargain", "constant", "2"), ("Bargain", "constant", "3")]
+    assert whose == [one for one in (*runs, ("Bargain", "lm", ""), ("Chat", "constant", "")) for _ in range(2)]
+
+
 def test_a_folder_of_folders_is_searched_and_nothing_is_read_twice(bench, tmp_path):
     write_run(tmp_path / "runs" / "one")
     again = read_sources([tmp_path, bench, tmp_path / "runs"])
@@ -82,6 +99,65 @@ def test_what_is_broken_is_named_and_left_out(bench, tmp_path):
     ):
         assert place in told
     assert len(found.dialogues) == 10
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("metrics.jsonl", '{"step": 300, "eval/return": NaN}', "a finite mean return at step 300, got nan"),
+        ("metrics.jsonl", '{"step": Infinity, "eval/return": 1.0}', "infinity"),
+        ("metrics.jsonl", DEEP, "recursion"),
+        ("episodes/agent.jsonl", DEEP, "recursion"),
+        ("episodes/agent.jsonl", json.dumps(episode("", 9, 0.5).to_json() | {"seed": float("inf")}), "infinity"),
+        ("episodes/agent.jsonl", json.dumps(episode("", 9, 0.5).to_json() | {"rewards": [0, 10**400]}), "as rewards"),
+    ],
+)
+def test_lines_of_a_run_that_cannot_be_shown_are_named(tmp_path, name, text, why):
+    run = write_run(tmp_path / "run")
+    with open(run / name, "a") as file:
+        lines = len((run / name).read_text().splitlines())
+        file.write(text + "\n")
+    found = read_sources([run])
+    page.as_html(payload(found, "t"))
+    (told,) = found.broken
+    assert told.startswith(f"{run / name}, line {lines + 1}: ")
+    assert why in told
+    assert len(found.dialogues) == 2
+    assert found.curves[0].points == ((100, 0.1), (200, 0.4))
+
+
+@pytest.mark.parametrize("text", [DEEP, '[{"torch": ["a"]}]', '[{"torch": 5}]', "[]"])
+def test_versions_that_cannot_be_read_are_versions_of_their_own(bench, tmp_path, text):
+    run = write_run(tmp_path / "run")
+    (run / "versions.json").write_text(text)
+    with pytest.raises(ValueError, match="versions unknown and unreadable in"):
+        read_sources([bench, run])
+
+
+def test_of_many_broken_lines_the_first_are_named_and_the_others_counted(tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("no json\n" * 1000)
+    with pytest.raises(ValueError, match=r"line 3: .*; 1 more$") as error:
+        read_sources([bad])
+    assert "line 4" not in str(error.value)
+    bad.write_text(bad.read_text() + json.dumps(episode("", 3, 0.5).to_json()) + "\n")
+    found = read_sources([bad])
+    assert len(found.dialogues) == 1
+    assert found.broken[3:] == [f"{bad}: 997 more like these"]
+
+
+@pytest.mark.parametrize("name", ["suite.json", "cells/Chat--td3--0.json"])
+def test_a_file_of_a_folder_of_results_is_recognised(bench, monkeypatch, name):
+    with pytest.raises(ValueError, match="left out") as error:
+        read_sources([bench / name])
+    told = f"expected dialogues, got one file of a folder of results; give that folder, {bench}"
+    assert str(error.value).endswith(f"{name}: {told}")
+    monkeypatch.chdir((bench / name).parent)
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_sources([(bench / name).name])
 
 
 @pytest.mark.parametrize("text", [None, "{"])
@@ -119,6 +195,15 @@ def test_different_versions_are_refused_unless_asked_for(bench, tmp_path):
     write_cell(bench, "Chat", "sac", 0, 0.5, versions={"python": "3.10"})
     with pytest.raises(ValueError, match=r"python 3\.10 and 3\.11"):
         read_sources([bench])
+
+
+def test_a_cell_of_other_versions_does_not_hide_behind_the_first(bench, tmp_path):
+    write_cell(tmp_path / "other", "Chat", "td3", 0, 0.5, versions={"python": "3.12"})
+    with pytest.raises(ValueError, match=r"python 3\.11 and 3\.12"):
+        read_sources([bench, tmp_path / "other"])
+    found = read_sources([bench, tmp_path / "other"], mixed=True)
+    assert found.mixed == ("python 3.11 and 3.12",)
+    assert any("is the same cell with other content" in told for told in found.broken)
 
 
 def test_runs_of_different_settings_are_refused_unless_asked_for(bench, tmp_path):
@@ -199,7 +284,6 @@ def test_the_board_has_the_scores_of_the_leaderboard(bench):
     assert (overall["dpo"]["worlds"], overall["dpo"]["of"]) == (1, 2)
     cells = {(cell["agent"], cell["world"]): cell for cell in told["cells"]}
     assert cells["dpo", "Chat"]["status"] == "not applicable"
-    assert "rankings" in cells["dpo", "Chat"]["reason"]
     assert cells["dpo", "Chat"]["score"] is None, "never zero"
     assert cells["td3", "Bargain"]["return"][0] == pytest.approx(0.62)
     assert cells["ppo", "Chat"]["missing"] == 1
@@ -209,6 +293,17 @@ def test_the_board_has_the_scores_of_the_leaderboard(bench):
     assert told["profiles"]["agents"][0]["value"][0] == 1.0
     duels = {(duel["agent"], duel["other"]): duel for duel in told["duels"]}
     assert duels["oracle", "td3"] == {"agent": "oracle", "other": "td3", "better": [1.0, None, None], "worlds": 2}
+
+
+def test_the_notes_are_those_of_the_markdown(bench):
+    results = read_sources([bench]).results
+    assert results is not None
+    told = board(results, [])
+    assert told is not None
+    assert any("bootstrap is too narrow" in line for line in told["notes"]), "dpo has a score in Bargain alone"
+    assert told["reasons"] == ["Not applicable in Chat: `dpo` (it learns from rankings, and there are none)."]
+    lines = summary_of(leaderboard(results)).splitlines()
+    assert {f"- {line}" for line in (*told["notes"], *told["reasons"])} <= set(lines)
 
 
 def test_runs_alone_have_curves_and_no_table(tmp_path):
@@ -312,6 +407,8 @@ def test_command_refuses_before_it_reads_or_writes(bench, tmp_path, capsys):
     out.write_text("my novel")
     assert run(bench, "--out", out) == 2
     assert "--overwrite" in capsys.readouterr().err
+    assert run(tmp_path / "nowhere", "--out", out / "below.html") == 2
+    assert f"{out} is a file, so nothing can be written below it" in capsys.readouterr().err
     assert run(tmp_path / "nowhere", "--out", tmp_path / "new.html") == 2
     assert "nowhere is not there" in capsys.readouterr().err
     write_cell(bench, "Chat", "sac", 0, 0.5, versions={"python": "3.10"})

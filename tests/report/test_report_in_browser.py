@@ -212,6 +212,31 @@ def test_mixed_versions_are_marked_and_results_need_no_dialogues(browser, tmp_pa
     browser.check(path)
 
 
+def test_notes_stand_below_the_tables_and_reasons_stay_texts(browser, tmp_path):
+    folder = write_bench(tmp_path / "bench")
+    told = json.loads((folder / "suite.json").read_text())
+    told["not_applicable"][0]["reason"] = EVIL[1]
+    (folder / "suite.json").write_text(json.dumps(told))
+    page.write_page(tmp_path / "page.html", payload(read_sources([folder]), "t"))
+    browser.open(tmp_path / "page.html")
+    notes = browser.all("#results .notes li")
+    assert any("bootstrap is too narrow" in line for line in notes)
+    assert f"Not applicable in Chat: dpo ({EVIL[1]})." in notes
+    assert "dpo" in browser.all("#results .notes code")
+    browser.check(tmp_path / "page.html")
+
+
+def test_what_nobody_asked_for_is_a_dash(browser, tmp_path):
+    folder = write_bench(tmp_path / "bench")
+    write_cell(folder, "Bargain", "rollouts", 1, 0.4)
+    page.write_page(tmp_path / "page.html", payload(read_sources([folder]), "t"))
+    browser.open(tmp_path / "page.html")
+    cells = """const rows = [...document.querySelectorAll('.sortable')[1].tBodies[0].rows];
+        return [...rows.find((row) => row.cells[0].innerText === "rollouts").cells].map((cell) => cell.innerText)"""
+    assert browser.js(cells)[2] == "–"
+    assert any("nobody asked" in line for line in browser.all("#results .notes li"))
+
+
 def test_tables_are_sorted_by_any_column_and_what_is_missing_comes_last(browser, pages):
     browser.open(pages.bench)
     table = "const table = document.querySelectorAll('.sortable')[arguments[0]]; "
@@ -231,10 +256,28 @@ def test_tables_are_sorted_by_any_column_and_what_is_missing_comes_last(browser,
     for _ in range(2):
         browser.js(sort, 1, chat)
         assert browser.js(column, 1)[-1] == "dpo"
-    assert browser.all("abbr.none") == ["n/a"]
-    assert "rankings" in browser.one("abbr.none").get_attribute("title")
+    assert browser.all(".sortable .none") == ["1 missing", "n/a"]
+    assert browser.all(".notes")[1] == "Not applicable in Chat: dpo (it learns from rankings, and there are none)."
     browser.choose("Show", "Cost")
     assert "over budget" not in "".join(browser.all(".sortable"))
+
+
+def test_who_has_no_result_has_no_place_in_the_table_of_environments_and_is_named_below(browser, tmp_path):
+    folder = write_bench(tmp_path / "bench")
+    told = json.loads((folder / "suite.json").read_text())
+    agents, worlds = ("lm", "oracle", "ppo", "td3", "dpo", "sacpo"), ("Bargain", "CaSiNo", "Chat")
+    pairs = [(agent, "CaSiNo") for agent in agents] + [("sacpo", world) for world in worlds if world != "CaSiNo"]
+    why = [{"agent": agent, "world": world, "reason": f"no {world} here"} for agent, world in pairs]
+    (folder / "suite.json").write_text(json.dumps(told | {"not_applicable": told["not_applicable"] + why}))
+    page.write_page(tmp_path / "page.html", payload(read_sources([folder]), "t"))
+    browser.open(tmp_path / "page.html")
+    cells = "const table = document.querySelectorAll('.sortable')[1]; "
+    named = cells + "return [...table.querySelectorAll(arguments[0])].map((node) => node.innerText)"
+    assert browser.js(named, "thead th") == ["Agent", "Bargain", "Chat"]
+    assert sorted(browser.js(named, "tbody th")) == ["dpo", "lm", "oracle", "ppo", "td3"]
+    notes = browser.all("#results .notes")[1]
+    assert "Not applicable in CaSiNo: everybody (no CaSiNo here)." in notes
+    assert "Not applicable in Bargain: sacpo (no Bargain here)." in notes
 
 
 def test_two_agents_are_told_from_either_side(browser, pages):
@@ -251,6 +294,22 @@ def test_two_agents_are_told_from_either_side(browser, pages):
     assert below["dpo"] == ["0.000", "", "1 of 2"], "dpo cannot act in Chat"
     assert below["lm"][0].startswith("1.000")
     assert "ppo" not in below
+
+
+def test_dialogues_of_different_environments_stand_on_different_scales(browser, tmp_path):
+    rows = [episode("a", seed, 0.1 * seed) for seed in range(1, 4)]
+    rows += [episode("a", seed, 100.0 * seed, env="dialog_gym/Far-v0") for seed in range(1, 4)]
+    rows += [episode("b", 1, 0.4), episode("b", 1, 400.0, env="dialog_gym/Far-v0")]
+    page.write_page(tmp_path / "page.html", payload(sources_of(rows), "t"))
+    browser.open(tmp_path / "page.html")
+    cells = "const cells = (row) => [...row.cells].slice(0, 2).map((cell) => cell.innerText.split('\\n')[0]); "
+    shown = cells + "return [...document.querySelectorAll('.sortable tbody tr')].map(cells)"
+    places = "return [...document.querySelectorAll('.estimate .value')].map((path) => path.getAttribute('d'))"
+    assert browser.js(shown) == [["b", "0.400"], ["a", "0.200"]], "of Bargain, the highest first"
+    drawn = browser.js(places)
+    browser.choose("Environment", "Far")
+    assert browser.js(shown) == [["b", "400.0"], ["a", "200.0"]]
+    assert browser.js(places) == drawn == ["M120,2V14", "M60,2V14"], "each on its own scale, from 0 to the highest"
 
 
 def test_the_theme_is_remembered_where_the_browser_allows_it(browser, pages):
@@ -279,6 +338,7 @@ def test_the_theme_is_remembered_where_the_browser_allows_it(browser, pages):
 def test_charts_tell_their_values(browser, pages):
     browser.open(pages.bench)
     assert len(browser.all(".charts svg")) == 3, "profiles, compute, curves"
+    assert "rankings are not counted; of a resumed run only the last start" in browser.all(".chart figcaption")[1]
     assert "by updates (return on training items, scaled by" in browser.all(".chart figcaption")[2]
     browser.js("document.querySelector('.charts').scrollIntoView()")
     point = browser.js(
@@ -402,6 +462,28 @@ def test_two_agents_on_the_same_seed_stand_side_by_side(browser, pages):
     assert second[0] == second[1] != first[0]
     browser.keys("c")
     assert browser.js(names) == ["infers"]
+
+
+def test_the_key_steps_through_all_that_stand_beside_though_they_have_one_name(browser, tmp_path):
+    others = [episode(agent, 1, reward) for agent, reward in (("constant", 0.5), ("constant", 0.4), ("lm", 0.3))]
+    rows = [episode("infers", seed, 0.9) for seed in (1, 2)] + others + [episode("constant", 2, 0.2)]
+    page.write_page(tmp_path / "page.html", payload(sources_of(rows), "Twins"))
+    browser.open(tmp_path / "page.html", "dialogues")
+    browser.choose("Agent", "infers")
+    returns = "return [...document.querySelectorAll('.facts div:first-child dd')].map((node) => node.innerText)"
+    chosen = "return document.querySelector('.reading .field select').value"
+    seen = []
+    for _ in range(5):
+        browser.keys("c")
+        seen.append((browser.js(chosen), *browser.js(returns)[1:]))
+    steps = [("constant", "0.500"), ("constant (2)", "0.400"), ("lm", "0.300"), ("",), ("constant", "0.500")]
+    assert seen == steps
+    browser.choose("Beside it", "constant (2)")
+    assert browser.js(returns) == ["0.900", "0.400"]
+    browser.keys("j")
+    assert browser.js(returns) == ["0.900"], "there is no second one on this seed"
+    browser.keys("c")
+    assert browser.js(returns) == ["0.900", "0.200"]
 
 
 def test_turns_are_coloured_and_tell_their_terms_when_pointed_at_or_focused(browser, pages):
