@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -32,8 +33,17 @@ from dialog_gym.agent import agent_spec
 from dialog_gym.benchmarks.bench_policies import Made, Place, holding, why_not
 from dialog_gym.benchmarks.command import made_with, write_cell
 from dialog_gym.benchmarks.leaderboard import REFERENCES
-from dialog_gym.benchmarks.results_folder import CELLS, EPISODES, SUITE, cell_name, read_results
-from dialog_gym.benchmarks.suites import Part, Row, Suite, World
+from dialog_gym.benchmarks.results_folder import (
+    CELLS,
+    EPISODES,
+    REMEDY,
+    SUITE,
+    SuiteFile,
+    cell_name,
+    read_results,
+    read_suite,
+)
+from dialog_gym.benchmarks.suites import Row, Suite, World
 from dialog_gym.data.episodes import Episodes, Recorded
 from dialog_gym.data.exchange import import_rows
 from dialog_gym.errors import unknown
@@ -91,26 +101,30 @@ def plan(suite: Suite, agents: Sequence[str] = (), worlds: Sequence[str] = (), s
     wanted = {*(_named("agent", name, suite.rows) for name in agents), *REFERENCES} if agents else set(suite.rows)
     where = {_named("environment", _world_name(name), suite.worlds) for name in worlds} or set(suite.worlds)
     reasons: dict[tuple[str, str], str] = {}
-    pairs: dict[tuple[str, str], tuple[Row, World]] = {}
-    for part in suite.parts:
-        for row, world in _pairs(part):
-            if row.name not in wanted or world.name not in where or (row.name, world.name) in pairs:
-                continue
-            if reason := why_not(row, world):
-                reasons[row.name, world.name] = reason
-            else:
-                pairs[row.name, world.name] = (row, world)
+    pairs: list[tuple[Row, World]] = []
+    for row, world in _pairs(suite).values():
+        if row.name not in wanted or world.name not in where:
+            continue
+        if reason := why_not(row, world):
+            reasons[row.name, world.name] = reason
+        else:
+            pairs.append((row, world))
     cells = [
         Cell(row, world, seed)
         for seed in range(1, (seeds or suite.seeds) + 1)
-        for row, world in pairs.values()
+        for row, world in pairs
         if seed == 1 or row.seeded
     ]
     return Plan(tuple(cells), reasons)
 
 
-def _pairs(part: Part) -> Iterator[tuple[Row, World]]:
-    return ((row, world) for row in part.rows for world in part.worlds)
+def _pairs(suite: Suite) -> dict[tuple[str, str], tuple[Row, World]]:
+    """Return rows and worlds by their names; of those that several parts have, the first."""
+    found: dict[tuple[str, str], tuple[Row, World]] = {}
+    for part in suite.parts:
+        for row, world in product(part.rows, part.worlds):
+            found.setdefault((row.name, world.name), (row, world))
+    return found
 
 
 def _named(kind: str, name: str, known: Iterable[str]) -> str:
@@ -131,6 +145,8 @@ def _world_name(name: str) -> str:
 def open_folder(suite: Suite, out: Path, what: Plan, *, mixed: bool = False) -> None:
     """Note in ``out`` what is asked for, beside what was before.
 
+    Where ``suite.json`` is lost, it is made anew if all cells are of ``suite``; they count as asked for.
+
     Args:
         suite: The suite.
         out: The folder.
@@ -142,33 +158,52 @@ def open_folder(suite: Suite, out: Path, what: Plan, *, mixed: bool = False) -> 
             and lacks some that would be of the present ones. It is left as it is.
     """
     path, config = out / SUITE, json.loads(json.dumps(asdict(suite)))
-    if not path.exists() and out.exists() and any(one.name != CLAIMS for one in out.iterdir()):
-        raise ValueError(f"{out} holds other files and no {SUITE}; choose another folder")
+    told = SuiteFile({}, () if path.exists() else _cells_there(suite, out), {})
     with holding(out / CLAIMS):
-        told: dict[str, Any] = {"asked": [], "not_applicable": []}
         if path.exists():
             told = _suite_there(path, config)
-            if not mixed:
-                _refuse_other_versions(out, what)
-        names = [cell.name for cell in what.cells if cell.name not in told["asked"]]
-        reasons = {(one["agent"], one["world"]): one["reason"] for one in told["not_applicable"]}
-        reasons |= what.not_applicable
+        if (path.exists() or told.asked) and not mixed:
+            _refuse_other_versions(out, what)
+        names = [cell.name for cell in what.cells if cell.name not in told.asked]
+        reasons = told.not_applicable | what.not_applicable
         for cell in what.cells:  # a speaker may have been built since
             reasons.pop((cell.row.name, cell.world.name), None)
-        shown = [{"agent": agent, "world": world, "reason": why} for (agent, world), why in reasons.items()]
-        now = {"config": config, "asked": [*told["asked"], *names], "not_applicable": shown}
-        if now != told:
-            checkpoint.write_json(path, now)
+        if (now := SuiteFile(config, (*told.asked, *names), reasons)) != told:
+            checkpoint.write_json(path, now.to_json())
 
 
-def _suite_there(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``path`` tells."""
-    try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        old = told["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is broken ({error}); choose another folder") from error
-    if old != config:
+def _cells_there(suite: Suite, out: Path) -> tuple[str, ...]:
+    """Return the names of the cells in a folder without ``suite.json``.
+
+    Raises:
+        ValueError: It holds something else, or cells that are not of ``suite``.
+    """
+    if not out.exists() or all(one.name == CLAIMS for one in out.iterdir()):
+        return ()
+    cells, place, pairs = sorted((out / CELLS).glob("*.json")), Place(suite, out), _pairs(suite)
+    if not cells:
+        raise ValueError(f"{out} holds other files and no {SUITE}; choose another folder")
+    for path in cells:
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))["config"]
+            cell = Cell(*pairs[config["cell"]["agent"], config["cell"]["world"]], config["cell"]["seed"])
+            own = (config, path.stem) == (config_of(cell, place), cell.name)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            own = False
+        if not own:
+            raise ValueError(
+                f"{out} has no {SUITE}, and {path} is no cell of the suite {suite.name!r} with these settings, so it "
+                "cannot be made anew; choose another folder with --out, or give the suite and --scale of the cells"
+            )
+    return tuple(path.stem for path in cells)
+
+
+def _suite_there(path: Path, config: dict[str, Any]) -> SuiteFile:
+    """Return what ``path`` tells, which must be of a suite with the settings ``config``."""
+    told = read_suite(path)
+    if not told.config:
+        raise ValueError(f"{path} is broken ('config' is not there); {REMEDY}")
+    if (old := told.config) != config:
         names = ", ".join(sorted(name for name in {*old, *config} if old.get(name) != config.get(name)))
         raise ValueError(
             f"{path.parent} was made by the suite {old.get('name')!r} with other settings ({names}); choose another "
@@ -272,6 +307,7 @@ def _learned(cell: Cell, made: Made) -> dict[str, Any]:
         "curve": curve,
         "curve_unit": unit if curve else "",
         "learned_from": row.learns,
+        "seeded": row.seeded,
         "tokens": made.tokens,
     }
 
@@ -389,7 +425,7 @@ def _done(cell: Cell, place: Place, since: float) -> bool:
         return True
     try:
         return made_with(place.out / CELLS / f"{cell.name}.json", config_of(cell, place))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False  # computing it says what is wrong
 
 

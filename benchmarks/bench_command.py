@@ -44,8 +44,8 @@ def bench(
 ) -> None:
     """Benchmark agents on worlds: every cell (agent, world, seed) of a suite, and their table.
 
-    The suites are smoke (minutes), core (every agent in every embedded world: by estimate 5 to 8 CPU
-    hours) and papers (per published system its comparison). Every cell is a JSON file with all that makes it again.
+    The suites are smoke (minutes), core (every agent in every embedded world: 6 CPU hours) and papers (per published
+    system its comparison). Every cell is a JSON file with all that makes it again.
     The same command started again computes what is missing, and takes up runs that were killed; a cell that fails is
     told (its traceback lies in OUT/failed), and the rest goes on. Several commands may work in one folder at a time.
 

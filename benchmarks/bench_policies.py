@@ -24,7 +24,7 @@ from dialog_gym.agents.lm_data import task_of
 from dialog_gym.baselines import HELD_OUT, Trial
 from dialog_gym.benchmarks import geli, offline, sacpo, stable_alignment
 from dialog_gym.benchmarks.stable_alignment_data import make_speaker
-from dialog_gym.benchmarks.suites import Row, Suite, World
+from dialog_gym.benchmarks.suites import GREEDY, Row, Suite, World
 from dialog_gym.data.rank import Options, collect_rankings
 from dialog_gym.data.used import content_hash
 from dialog_gym.lm.speaker_cache import COMMAND, speaker_folder
@@ -204,7 +204,7 @@ class Place:
         )
         with holding(folder), redirect_stdout(sys.stderr):  # where the table of a reward's fit is not in the way
             args, _ = geli.prepared(geli.Cell(row.made, seed), settings)
-        return replace(args, out=str(self.out / "runs" / name), keep=1, **self._curve(args.steps))
+        return replace(args, out=str(self.out / "runs" / name), keep=1, **GREEDY, **self._curve(args.steps))
 
     def _staged(self, row: Row, seed: int) -> Any:
         folder = self.out / "data" / "sacpo"

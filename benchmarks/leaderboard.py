@@ -8,7 +8,7 @@ interquartile mean, mean, median and optimality gap of the normalised scores, wi
 Only scores over the same worlds can be compared. So agents are aggregated over ``common_worlds``, where all can act
 that can act in most; who has runs in fewer of them stands below, with their number. Two agents are compared over the
 worlds that both have. What is not there is told, never guessed. One run has no interval. A baseline that learns
-nothing and has one run stands beside every run of an agent that it is compared with.
+nothing, does not depend on its seed and has one run stands beside every run of an agent that it is compared with.
 
 Every interval has a generator of its own, made from the seed and the names of the agents: a leaderboard with one agent
 more has the same numbers for the others.
@@ -27,12 +27,12 @@ import numpy.typing as npt
 
 from dialog_gym.benchmarks import statistics
 from dialog_gym.benchmarks.paired import Difference, paired_difference
-from dialog_gym.benchmarks.results_folder import Result, Results
+from dialog_gym.benchmarks.results_folder import Result, Results, pair_of
 from dialog_gym.benchmarks.statistics import RESAMPLES, Estimate, estimate, over_runs
 from dialog_gym.rollout import normalise
 
 Floats = npt.NDArray[np.float64]
-Status = Literal["done", "not applicable", "missing"]
+Status = Literal["done", "not applicable", "missing", "not asked"]
 
 REFERENCES = ("lm", "oracle")
 """What the normalised score is measured by; never named as the best of a world."""
@@ -45,7 +45,8 @@ class Entry:
     Attributes:
         world: The world.
         agent: The agent.
-        status: ``"done"`` if there is at least one run; ``"not applicable"``, or ``"missing"``.
+        status: ``"done"`` if there is at least one run; ``"not applicable"``; ``"missing"`` if runs were asked for, as
+            far as is known, and else ``"not asked"``.
         reason: Why it is not applicable.
         runs: How many runs there are; 0 unless done, and then everything below is None or empty.
         missing: How many runs were asked for and are not there.
@@ -189,7 +190,7 @@ def leaderboard(results: Results, *, seed: int = 0, resamples: int = RESAMPLES) 
         left_out = f"; left out: {'; '.join(results.broken)}" if results.broken else ""
         raise ValueError(f"expected at least one result, got none{left_out}; `dialog-gym bench` makes them")
     made = by_agent(results.results)
-    lost = [_asked(name) for name in results.missing]
+    lost = [pair_of(name) for name in results.missing]
     worlds = sorted({one.world for one in results.results} | {world for world, _ in lost})
     worlds = sorted({*worlds, *(world for _, world in results.not_applicable)})
     names = {*made, *(agent for _, agent in lost), *(agent for agent, _ in results.not_applicable)}
@@ -253,7 +254,7 @@ def difference(
 ) -> Difference | None:
     """Return what ``runs`` of an agent earn more than ``others`` of another in one world, paired by seeds.
 
-    A baseline that learned nothing and has one run is paired with every run of the other.
+    A baseline that learned nothing, does not depend on its seed and has one run is paired with every run of the other.
 
     Returns:
         None where they have no runs or no episodes in common.
@@ -273,12 +274,6 @@ def by_agent(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
     for one in sorted(results, key=lambda one: (one.agent, one.world, one.seed)):
         found.setdefault(one.agent, {}).setdefault(one.world, []).append(one)
     return found
-
-
-def _asked(name: str) -> tuple[str, str]:
-    """Return world and agent of a cell's name."""
-    world, _, rest = name.partition("--")
-    return world, rest.rpartition("--")[0]
 
 
 def has_scale(results: Results, world: str) -> bool:
@@ -311,7 +306,8 @@ def _entry(world: str, agent: str, results: Results, made: ByAgent, lost: int, s
     runs = made.get(agent, {}).get(world, ())
     if not runs:
         reason = results.not_applicable.get((agent, world))
-        return Entry(world, agent, "missing" if reason is None else "not applicable", reason or "", missing=lost)
+        without: Status = "missing" if lost else "not asked"
+        return Entry(world, agent, without if reason is None else "not applicable", reason or "", missing=lost)
     score, references = over_runs([run.returns.mean() for run in runs]), results.references(world)
     best = _best(world, made)
     behind = None
@@ -415,12 +411,13 @@ def _duels(
 
 
 def _beside(scores: Floats, runs: Sequence[Result]) -> Floats:
-    """Return the scores; that of a baseline which learns nothing and has one run twice: another would be the same."""
+    """Return the scores; that of a baseline of which another run would be the same, twice."""
     return np.repeat(scores, 2) if _fixed(runs) else scores
 
 
 def _fixed(runs: Sequence[Result]) -> bool:
-    return len(runs) == 1 and not runs[0].learned_from
+    """Return whether another run would be the same: nothing was learned, and nothing depends on the seed."""
+    return len(runs) == 1 and not runs[0].learned_from and not runs[0].seeded
 
 
 def _pairs(runs: Sequence[Result], others: Sequence[Result]) -> list[tuple[Result, Result]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dialog_gym.benchmarks.leaderboard import REFERENCES, Entry, Leaderboard, Total
 from dialog_gym.benchmarks.leaderboard_curves import MEASURE, Learning, learning, profiles
+from dialog_gym.benchmarks.leaderboard_notes import marks
 from dialog_gym.benchmarks.results_folder import Results
 from dialog_gym.benchmarks.statistics import RESAMPLES, Band, Estimate
 
@@ -37,6 +38,10 @@ WIDTH = 7.0  # inches: a page with one column
 FAINT = "#888888"
 CROWD = 8  # with more lines than that, bands are fainter
 BUDGET = "budget"
+COMPUTE = (
+    "CPU seconds of a run, training and evaluation\n"
+    "(without shared models, recorded dialogues and rankings; of a resumed run the last start)"
+)
 
 
 class Look(NamedTuple):
@@ -72,7 +77,8 @@ def write_plots(
         resamples: Of the bootstrap of curves.
 
     Returns:
-        The files: ``totals``, ``profiles``, ``learning``, ``costs`` and ``compute``, as SVG and PNG.
+        The files: ``totals``, ``profiles``, ``learning``, ``costs`` and ``compute``, as SVG and PNG. Where versions
+        are mixed or files were left out, each says so.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -95,6 +101,8 @@ def write_plots(
         if costly := _costly(entries):
             drawn["costs"] = costs_plot(costly, shown)
         drawn["compute"] = compute_plot(entries, shown)
+        for figure in drawn.values():
+            _mark(figure, marks(board))
         return [path for name, figure in drawn.items() for path in _write(figure, folder / name)]
 
 
@@ -172,7 +180,11 @@ def costs_plot(entries: Sequence[Entry], shown: dict[str, Look]) -> Any:
 
 
 def compute_plot(entries: Sequence[Entry], shown: dict[str, Look]) -> Any:
-    """Draw return against the CPU seconds of a run (training and evaluation), in each world."""
+    """Draw return against the CPU seconds of a run (training and evaluation), in each world.
+
+    What runs share (language models, recorded dialogues, rankings) is not counted, and of a resumed run only the last
+    start is.
+    """
     figure, panels = _worlds_grid(entries)
     for world, panel in panels.items():
         for entry in entries:
@@ -181,7 +193,7 @@ def compute_plot(entries: Sequence[Entry], shown: dict[str, Look]) -> Any:
                 _cross(panel, spent, entry.score, shown[entry.agent], entry.agent)
         _log_axis(panel)
         panel.set_title(world)
-    figure.supxlabel("CPU seconds of a run, training and evaluation", fontsize=8)
+    figure.supxlabel(COMPUTE, fontsize=8)
     figure.supylabel("mean return", fontsize=8)
     _legend(figure, *panels.values())
     return figure
@@ -253,6 +265,14 @@ def _legend(figure: Any, *panels: Any) -> None:
         found[BUDGET] = found.pop(BUDGET)  # last
     if found:
         figure.legend(found.values(), found.keys(), loc="outside right upper")
+
+
+def _mark(figure: Any, told: Sequence[str]) -> None:
+    """Put what has to be known of the results above a figure."""
+    lines = textwrap.wrap(". ".join(told), 110, max_lines=3)
+    if lines:
+        figure.set_figheight(figure.get_figheight() + 0.15 * len(lines))
+        figure.suptitle("\n".join(lines), fontsize=7, color=COLOURS[1])
 
 
 def _log_axis(axes: Any) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dialog_gym.benchmarks.leaderboard import Entry, Leaderboard, Total
+from dialog_gym.benchmarks.leaderboard_notes import NOT_ASKED, notes, reasons
 from dialog_gym.benchmarks.statistics import Estimate, markdown_table
 from dialog_gym.checkpoint import write_text
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 OVER = "†"
-NEVER = "not applicable"
 MANY = 12  # agents in worlds whose missing runs are told one by one
 COLUMNS = ("table", "world", "agent", "other", "measure", "value", "low", "high", "runs", "note")
 
@@ -52,13 +52,7 @@ def write_into(path: Path, text: str) -> bool:
     Raises:
         ValueError: The markers are not there once each, in this order.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        old = file.read()
-    if (old.count(BEGIN), old.count(END)) != (1, 1) or old.index(BEGIN) > old.index(END):
-        raise ValueError(
-            f"{path} should have {BEGIN} once and {END} once after it, got {old.count(BEGIN)} and {old.count(END)}; "
-            "put them on lines of their own where the leaderboard is to be"
-        )
+    old = read_with_markers(path)
     line = "\r\n" if "\r\n" in old else "\n"
     before, rest = old.split(BEGIN)
     new = line.join([before + BEGIN, "", *text.strip().splitlines(), "", END + rest.split(END)[1]])
@@ -68,13 +62,33 @@ def write_into(path: Path, text: str) -> bool:
     return True
 
 
+def read_with_markers(path: Path) -> str:
+    """Return the text of a file that has the markers; its ends of lines as they are.
+
+    Raises:
+        ValueError: The markers are not there once each, in this order.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    if (text.count(BEGIN), text.count(END)) != (1, 1) or text.index(BEGIN) > text.index(END):
+        raise ValueError(
+            f"{path} should have {BEGIN} once and {END} once after it, got {text.count(BEGIN)} and {text.count(END)}; "
+            "put them on lines of their own where the leaderboard is to be"
+        )
+    return text
+
+
 def write_markdown(path: Path, board: Leaderboard) -> None:
     """Write everything as Markdown."""
     _write(path, markdown(board))
 
 
 def write_csv(path: Path, board: Leaderboard) -> None:
-    """Write one line per number, with its interval: tables ``total``, ``world`` and ``duel``."""
+    """Write one line per number, with its interval: tables ``total``, ``world`` and ``duel``.
+
+    Where versions are mixed or files were left out, lines of the table ``results`` come first; they have a note and no
+    number.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -134,7 +148,7 @@ def _return(entry: Entry) -> str:
 def _with_half(entry: Entry, number: Estimate | None, digits: int) -> str:
     """Return a number of an entry with half of its interval, or why there is none."""
     if number is None:
-        return "n/a" if entry.status == "not applicable" else entry.status
+        return {"not applicable": "n/a", "not asked": NOT_ASKED}.get(entry.status, entry.status)
     value, low, high = number
     shown = f"{value:.{digits}f}"
     if low is not None and high is not None:
@@ -144,40 +158,21 @@ def _with_half(entry: Entry, number: Estimate | None, digits: int) -> str:
 
 
 def _notes(board: Leaderboard, over: bool) -> str:
-    lines = [
-        "Scores are normalised: 0 is the unsteered language model (`lm`), 1 the oracle. Intervals are 95% over runs: "
-        "Student's t in a world, a stratified bootstrap over worlds; a number without one comes from one run. IQM: "
-        "interquartile mean. CPU minutes are those of one run in each of the worlds, with its evaluation.",
-    ]
-    if spared := _spared(board):
-        lines.append(f"Not in the scores over worlds, as not all agents can act there: {', '.join(spared)}.")
-    if any(set(total.worlds) < set(board.totals[0].worlds) for total in board.totals):
-        lines.append("Who has runs in fewer worlds stands below, and is not to be compared with those above.")
-    if over:
-        lines.append(f"{OVER} costs more than the world allows.")
-    if any(len(total.worlds) == 1 for total in board.totals):
-        lines.append("Over one world the bootstrap is too narrow; see the interval in that world.")
-    if any(total.runs == 2 for total in board.totals):
-        lines.append(
-            "Of two runs the bootstrap draws one at a time: take three or more to trust an interval over worlds."
-        )
-    tried = [world for world in board.unscaled if any(board.entry(world, one).status != NEVER for one in board.agents)]
-    if tried:
-        lines.append(f"In no score, as `lm` or `oracle` is not there or they earn the same: {', '.join(tried)}.")
-    lines += _reasons(board.entries)
+    budget = [f"{OVER} costs more than the world allows."] if over else []
+    lines = [*notes(board), *budget, *reasons(board), *_left_out(board)]
+    return "\n".join(f"- {_cell(line)}" for line in lines)
+
+
+def _left_out(board: Leaderboard) -> list[str]:
+    """Return which runs are missing, which files were left out, and how versions differ."""
+    lines = []
     if board.missing:
-        lines.append(f"Missing runs ({len(board.missing)}): {_cell(', '.join(_lost(board)))}.")
+        lines.append(f"Missing runs ({len(board.missing)}): {', '.join(_lost(board))}.")
     if board.broken:
-        lines.append(f"Files left out ({len(board.broken)}): {_cell('; '.join(board.broken))}.")
+        lines.append(f"Files left out ({len(board.broken)}): {'; '.join(board.broken)}.")
     if board.mixed:
-        lines.append(f"**Mixed versions or settings**: {_cell('; '.join(board.mixed))}.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _spared(board: Leaderboard) -> list[str]:
-    """Return the worlds with a scale that the first total does not count."""
-    counted = set(board.totals[0].worlds) if board.totals else set()
-    return [world for world in board.worlds if counted and world not in counted | set(board.unscaled)]
+        lines.append(f"**Mixed versions or settings**: {'; '.join(board.mixed)}.")
+    return lines
 
 
 def _lost(board: Leaderboard) -> list[str]:
@@ -187,21 +182,6 @@ def _lost(board: Leaderboard) -> list[str]:
         worlds = {world: sum(board.entry(world, agent).missing for agent in board.agents) for world in board.worlds}
         lost = [(world, count) for world, count in worlds.items() if count]
     return [f"{name} ({count})" for name, count in lost]
-
-
-def _reasons(entries: Sequence[Entry]) -> Iterator[str]:
-    """Say what is not applicable: worlds of one agent and reason together, and then agents of the same ones."""
-    every = len({entry.agent for entry in entries})
-    worlds: dict[tuple[str, str], list[str]] = {}
-    for entry in entries:
-        if entry.status == NEVER:
-            worlds.setdefault((entry.reason, entry.agent), []).append(entry.world)
-    agents: dict[tuple[str, str], list[str]] = {}
-    for (reason, agent), found in sorted(worlds.items()):
-        agents.setdefault((", ".join(found), reason), []).append(f"`{agent}`")
-    for (where, reason), names in agents.items():
-        who = ", ".join(names) if len(names) < every else "everybody"
-        yield f"Not applicable in {where}: {who}" + (f" ({_cell(reason)})." if reason else ".")
 
 
 def _world(board: Leaderboard, world: str) -> str:
@@ -222,8 +202,8 @@ def _of_runs(done: Sequence[Entry]) -> list[str]:
     head = ("agent", "runs", "return", "normalised", behind, "resolvable", "success", *costs, "CPU s", "tokens")
     note = (
         f'Episodes per run: {min(entry.episodes for entry in done)}. "{behind}": return less that of the best learner '
-        "or baseline, paired by seeds; = where zero is in the interval. Resolvable: the least true difference that so "
-        "many runs would find four times in five."
+        "or baseline, paired by seeds, with 95% intervals for new runs on new dialogues; = where zero is inside. "
+        "Resolvable: the least true difference that so many runs would find on these dialogues four times in five."
     )
     return [markdown_table(head, [_row(entry, costly) for entry in done]), note]
 
@@ -232,7 +212,7 @@ def _row(entry: Entry, costly: bool) -> Sequence[str]:
     gain = entry.behind
     behind = ""
     if gain is not None:
-        behind = _with_ends(Estimate(gain.mean, *(gain.over_runs or (None, None))), 3)
+        behind = _with_ends(Estimate(gain.mean, *(gain.over_both or (None, None))), 3)
         behind += " =" if gain.told_apart is False else ""
     return (
         _named(entry.agent),
@@ -303,6 +283,9 @@ Line = tuple[str | float | int | None, ...]
 
 
 def _numbers(board: Leaderboard) -> Iterator[Line]:
+    for measure, told in (("mixed", board.mixed), ("left out", board.broken)):
+        for note in told:
+            yield ("results", "", "", "", measure, None, None, None, None, note)
     for total in board.totals:
         yield from _of_total(total)
     for entry in board.entries:
@@ -330,7 +313,7 @@ def _of_entry(entry: Entry) -> Iterator[Line]:
         if number is not None:
             yield (*start, "", name, *number, entry.runs, told)
     if entry.behind is not None:
-        low, high = entry.behind.over_runs or (None, None)
+        low, high = entry.behind.over_both or (None, None)
         yield (*start, entry.best, "difference", entry.behind.mean, low, high, entry.behind.runs, "")
     for name, value in (("budget", entry.budget), ("cpu_seconds", entry.cpu_seconds), ("tokens", entry.tokens)):
         if value is not None:

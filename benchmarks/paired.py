@@ -1,7 +1,7 @@
 """Differences between two agents that met the same seeds, and how small a difference the runs could show.
 
-Pairing by seed of episode takes out that some episodes are easier for everybody. An interval over runs (seeds of
-training) is what a claim about an algorithm needs; that over episodes is about the trained agents alone.
+Pairing by seed of episode takes out that some episodes are easier for everybody. A claim about an algorithm needs an
+interval for new runs (seeds of training) on new episodes; that over episodes is about the trained agents alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dialog_gym.benchmarks.statistics import LEVEL, RESAMPLES, Ends, ends, t_interval, t_quantile, tails
+from dialog_gym.benchmarks.statistics import LEVEL, RESAMPLES, Ends, ends, t_quantile, tails
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,23 @@ class Difference:
         mean: Over all pairs.
         runs: Seeds of training that both have.
         episodes: Seeds of episodes that both have.
-        over_runs: Interval for new runs on these episodes (Student's t over the runs' means); None with one run.
         over_both: Interval for new runs on new episodes (``crossed_interval``); None with one run or one episode.
         over_episodes: Interval for these runs on new episodes (bootstrap); None with one episode.
-        resolvable: Least true difference that would be found four times in five (``smallest_difference``); None with
-            one run.
+        resolvable: Least true difference that would be found four times in five on these episodes
+            (``smallest_difference``); None with one run.
     """
 
     mean: float
     runs: int
     episodes: int
-    over_runs: Ends | None
     over_both: Ends | None
     over_episodes: Ends | None
     resolvable: float | None
 
     @property
     def told_apart(self) -> bool | None:
-        """Whether the interval over runs is off zero; None where there is none."""
-        return None if self.over_runs is None else not self.over_runs[0] <= 0 <= self.over_runs[1]
+        """Whether the interval for new runs on new episodes is off zero; None where there is none."""
+        return None if self.over_both is None else not self.over_both[0] <= 0 <= self.over_both[1]
 
 
 def paired_difference(
@@ -65,7 +63,6 @@ def paired_difference(
         mean=float(table.mean()),
         runs=runs,
         episodes=episodes,
-        over_runs=t_interval(table.mean(axis=1), level) if several else None,
         over_both=crossed_interval(table, level) if several and episodes > 1 else None,
         over_episodes=ends(weights @ table.mean(axis=0), level) if episodes > 1 else None,
         resolvable=smallest_difference(table, level=level) if several else None,

@@ -11,11 +11,13 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 SUITE = "suite.json"
 CELLS = "cells"
 EPISODES = "episodes"
+LARGEST = sys.float_info.max  # of the finite numbers
+REMEDY = "remove it, and start `dialog-gym bench` again, which makes it anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,8 @@ class Result:
         versions: Python, commit and packages by name; None is a commit that nobody knows.
         episodes: Folder of recorded Episodes (``dialog_gym.data``) of the first held-out dialogues; None: not there.
         settings: All that the cell depends on but its seed, as JSON.
+        seeded: Whether another seed makes another run, as far as is known: the cell tells it, or several seeds were
+            asked for.
     """
 
     path: Path
@@ -75,6 +81,7 @@ class Result:
     versions: Mapping[str, str | None]
     episodes: Path | None
     settings: str = ""
+    seeded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +95,8 @@ class Results:
         missing: Names of cells that were asked for and are not there.
         mixed: How versions differ, one line per package, and which runs of an agent have different settings; empty
             where nothing does.
+        doubles: Cells that an earlier folder has too, left out, and not alike in both; ``broken`` names them, and
+            ``mixed`` counts them.
     """
 
     results: tuple[Result, ...]
@@ -95,6 +104,7 @@ class Results:
     broken: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
+    doubles: tuple[Result, ...] = ()
 
     def references(self, world: str) -> Mapping[str, float]:
         """Return the mean returns of ``"lm"`` and ``"oracle"`` in ``world``, those that are there.
@@ -126,11 +136,22 @@ def cell_name(world: str, agent: str, seed: int) -> str:
     return f"{world}--{agent}--{seed}"
 
 
+def pair_of(name: str) -> tuple[str, str]:
+    """Return world and agent of a cell's name.
+
+    >>> pair_of("Bargain--td3--2")
+    ('Bargain', 'td3')
+    """
+    world, _, rest = name.partition("--")
+    return world, rest.rpartition("--")[0]
+
+
 def read_results(*folders: str | Path, mixed: bool = False) -> Results:
     """Read what ``folders`` hold.
 
     A file that is no cell is left out and named in ``broken``; so is a ``suite.json`` that is damaged or not there,
-    and then nobody knows what else was asked for. Of a cell that several folders have, the first counts.
+    and then nobody knows what else was asked for. Of a cell that several folders have, the first counts; another one
+    is named in ``broken``, and must be of the same versions and settings, unless its file is the same byte by byte.
 
     Args:
         folders: Of ``dialog-gym bench``.
@@ -141,6 +162,7 @@ def read_results(*folders: str | Path, mixed: bool = False) -> Results:
             runs in a world.
     """
     found: dict[str, Result] = {}
+    doubles: list[Result] = []
     broken: list[str] = []
     reasons: dict[tuple[str, str], str] = {}
     asked: list[str] = []
@@ -158,57 +180,70 @@ def read_results(*folders: str | Path, mixed: bool = False) -> Results:
         for path in cells:
             try:
                 result = read_result(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                broken.append(f"{path}: {error if not isinstance(error, KeyError) else f'{error} is not there'}")
+                if (first := found.setdefault(path.stem, result)) is result or _alike(first.path, path):
+                    continue
+            except (OSError, ValueError, RecursionError) as error:
+                broken.append(f"{path}: {error}")
             else:
-                found.setdefault(cell_name(result.world, result.agent, result.seed), result)
-    results = tuple(sorted(found.values(), key=lambda one: (one.world, one.agent, one.seed)))
-    if (differ := (*differences(one.versions for one in results), *other_settings(results))) and not mixed:
+                doubles.append(result)
+                broken.append(f"{path}: {first.path} is the same cell with other content, and comes first")
+    counts = Counter(map(pair_of, asked))
+    every = (replace(one, seeded=one.seeded or counts[one.world, one.agent] > 1) for one in found.values())
+    results = tuple(sorted(every, key=lambda one: (one.world, one.agent, one.seed)))
+    read = (*results, *doubles)
+    if (differ := (*differences(one.versions for one in read), *other_settings(read))) and not mixed:
         raise ValueError(
             f"results of different versions or settings do not belong into one table: {'; '.join(differ)}. Run the "
             "older ones again in a folder of their own, or ask for mixed results, which are then marked"
         )
     missing = tuple(name for name in asked if name not in found)
-    return Results(results, reasons, tuple(broken), missing, differ)
+    return Results(results, reasons, tuple(broken), missing, differ, tuple(doubles))
 
 
 def read_result(path: Path) -> Result:
     """Read the file of one cell.
 
     Raises:
-        ValueError: It is no JSON, or what it tells does not go together.
-        KeyError: Something is not told.
+        ValueError: It is no JSON, something is not told, or what it tells does not go together.
     """
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(data, dict):
-        raise ValueError(f"expected a JSON object, got {type(data).__name__}")
-    cell, result = data["config"]["cell"], data["result"]
-    seeds, returns, costs = tuple(map(int, result["seeds"])), _row(result, "returns"), _row(result, "costs")
+    data = _object(json.loads(path.read_text(encoding="utf-8")), "the cell")
+    config, result = _object(_told(data, "config"), "config"), _object(_told(data, "result"), "result")
+    cell = _object(_told(config, "cell"), "cell")
+    seeds = tuple(_whole(seed, "a seed of an episode") for seed in _list(_told(result, "seeds"), "seeds"))
+    returns, costs = _row(result, "returns"), _row(result, "costs")
     if not len(seeds) == len(returns) == len(costs) or not seeds:
         raise ValueError(
             f"expected as many returns and costs as seeds, got {len(returns)}, {len(costs)}, {len(seeds)}"
         )
-    episodes = path.parent.parent / data["episodes"] if data["episodes"] else None
+    env, budget, tokens = _text(cell, "env"), _told(data, "budget"), _told(data, "tokens")
+    if not world_of(env):
+        raise ValueError(f"expected the id of an environment as dialog_gym/Bargain-v0, got {env!r:.60}")
+    agent, seed = _text(cell, "agent"), _whole(_told(cell, "seed"), "seed")
+    if (name := cell_name(world_of(env), agent, seed)) != path.stem:
+        raise ValueError(f"expected the cell of that name, got {name!r:.90}; give the file its name back")
+    recorded = _text(data, "episodes")
+    episodes = path.parent.parent / recorded if recorded else None
     return Result(
         path=path,
-        world=world_of(cell["env"]),
-        env=str(cell["env"]),
-        agent=str(cell["agent"]),
-        seed=int(cell["seed"]),
+        world=world_of(env),
+        env=env,
+        agent=agent,
+        seed=seed,
         seeds=seeds,
         returns=returns,
         costs=costs,
-        success=float(result["success_rate"]),
-        budget=None if data["budget"] is None else float(data["budget"]),
-        curve=tuple((int(at), float(value)) for at, value in data["curve"]),
-        curve_unit=str(data["curve_unit"]),
-        learned_from=str(data["learned_from"]),
-        tokens=None if data["tokens"] is None else int(data["tokens"]),
-        cpu_seconds=float(data["cpu_seconds"]),
-        wall_seconds=float(data["wall_seconds"]),
-        versions=dict(data["versions"]),
+        success=_number(_told(result, "success_rate"), "a share from 0 to 1 as success_rate", 0.0, 1.0),
+        budget=None if budget is None else _number(budget, "a finite number as budget"),
+        curve=tuple(_point(point) for point in _list(_told(data, "curve"), "curve")),
+        curve_unit=_text(data, "curve_unit"),
+        learned_from=_text(data, "learned_from"),
+        tokens=None if tokens is None else _whole(tokens, "tokens"),
+        cpu_seconds=_number(_told(data, "cpu_seconds"), "0 or more as cpu_seconds", 0.0),
+        wall_seconds=_number(_told(data, "wall_seconds"), "0 or more as wall_seconds", 0.0),
+        versions=_versions(_told(data, "versions")),
         episodes=episodes if episodes is not None and episodes.is_dir() else None,
-        settings=json.dumps({**data["config"], "cell": {**cell, "seed": None}}, sort_keys=True),
+        settings=json.dumps({**config, "cell": {**cell, "seed": None}}, sort_keys=True),
+        seeded=data.get("seeded") is True,
     )
 
 
@@ -232,29 +267,111 @@ def other_settings(results: Iterable[Result]) -> tuple[str, ...]:
     return tuple(f"settings of {agent} in {world}" for (agent, world), told in found.items() if len(told) > 1)
 
 
-class _Suite(NamedTuple):
+def _alike(one: Path, other: Path) -> bool:
+    return one.samefile(other) or one.read_bytes() == other.read_bytes()
+
+
+class SuiteFile(NamedTuple):
+    """What ``suite.json`` tells.
+
+    Attributes:
+        config: The settings of the suite; empty where they are not told.
+        asked: Names of the cells that were asked for.
+        not_applicable: Reasons by agent and world.
+    """
+
+    config: dict[str, Any]
     asked: tuple[str, ...]
     not_applicable: dict[tuple[str, str], str]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``suite.json`` tells."""
+        reasons = [
+            {"agent": agent, "world": world, "reason": why} for (agent, world), why in self.not_applicable.items()
+        ]
+        return {"config": self.config, "asked": list(self.asked), "not_applicable": reasons}
 
-def _suite(folder: Path) -> _Suite:
+
+def read_suite(path: Path) -> SuiteFile:
+    """Read a ``suite.json``.
+
+    Raises:
+        ValueError: It is damaged; the message says what to do.
+    """
+    try:
+        told = _object(json.loads(path.read_text(encoding="utf-8")), "the suite")
+        asked = tuple(_cell_named(name) for name in _list(told.get("asked", []), "asked"))
+        reasons = [_object(one, "a reason") for one in _list(told.get("not_applicable", []), "not_applicable")]
+        not_applicable = {(_text(one, "agent"), _text(one, "world")): _text(one, "reason") for one in reasons}
+        return SuiteFile(_object(told.get("config", {}), "config"), asked, not_applicable)
+    except (OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is broken ({why:.200}); {REMEDY}") from error
+
+
+def _suite(folder: Path) -> SuiteFile:
     path = folder / SUITE
     if not path.is_file():
         raise ValueError(f"{folder} is no folder of results: it has no {SUITE}; `dialog-gym bench SUITE` makes one")
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        reasons = {(one["agent"], one["world"]): one["reason"] for one in told.get("not_applicable", ())}
-        return _Suite(tuple(told.get("asked", ())), reasons)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} does not tell what was asked for ({type(error).__name__}: {why:.200}); remove it, and start "
-            "`dialog-gym bench` again"
-        ) from error
+    return read_suite(path)
 
 
-def _row(result: Mapping[str, Sequence[float]], name: str) -> Floats:
-    values = np.array(result[name], np.float64)
-    if values.ndim != 1 or not all(map(math.isfinite, values)):
-        raise ValueError(f"expected finite numbers in one row as {name}")
-    return values
+# --- what a file tells ----------------------------------------------------------------------------
+
+
+def _told(values: Mapping[str, Any], name: str) -> Any:
+    if name not in values:
+        raise ValueError(f"{name!r} is not there")
+    return values[name]
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object as {name}, got {value!r:.60}")
+    return value
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list as {name}, got {value!r:.60}")
+    return value
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    if not isinstance(value := _told(values, name), str):
+        raise ValueError(f"expected a text as {name}, got {value!r:.60}")
+    return value
+
+
+def _number(value: Any, expected: str, least: float = -LARGEST, most: float = LARGEST) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ValueError(f"expected {expected}, got {value!r:.60}")
+    return float(value)
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
+        raise ValueError(f"expected a whole number of 0 or more as {name}, got {value!r:.60}")
+    return value
+
+
+def _row(values: Mapping[str, Any], name: str) -> Floats:
+    row = _list(_told(values, name), name)
+    return np.array([_number(value, f"finite numbers as {name}") for value in row], np.float64)
+
+
+def _point(value: Any) -> tuple[int, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"expected pairs of a step and a mean return as curve, got {value!r:.60}")
+    return _whole(value[0], "a step of curve"), _number(value[1], "a finite mean return in curve")
+
+
+def _versions(value: Any) -> dict[str, str | None]:
+    versions = _object(value, "versions")
+    return {name: None if found is None else _text(versions, name) for name, found in versions.items()}
+
+
+def _cell_named(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r".+--.+--\d+", value):
+        raise ValueError(f"expected names like Bargain--td3--2 in asked, got {value!r:.60}")
+    return value

@@ -6,15 +6,18 @@ intervals of a stratified bootstrap (runs are drawn anew within each world, worl
 
 Differences from the paper and its library:
 
-1. Runs are given world by world, and worlds may have different numbers of runs: a run that failed is not there. Mean,
-   median, optimality gap, profiles and probability of improvement then weigh worlds alike; the interquartile mean
-   pools runs. With the same number everywhere all are the paper's.
+1. Runs are given world by world, and worlds may have different numbers of runs: a run that failed is not there. Every
+   aggregate weighs worlds alike; in the interquartile mean a run has one over the number of runs of its world. With
+   the same number everywhere all are the paper's.
 2. Where a world has one run there is no interval: nothing is known of how runs differ.
 3. In the probability of improvement ties count half in the estimate and in its interval alike.
 4. Of n runs of a world the bootstrap draws n - 1 (Rao and Wu 1988, JASA 83, 231-241), not n, which sees (n - 1) / n of
    the right variance. In simulations of 7 worlds with 3, 5 and 10 runs (normal scores) 95% intervals of the mean held
    the truth in 92, 92 and 94% of 400 tries, those of the paper in 87, 90 and 92%. ``fewer=0`` is the paper's. BCa
-   (Efron 1987) was tried and dropped: it moved coverage by at most 2 points, in both directions.
+   (Efron 1987) was tried and dropped: it moved coverage by at most 2 points, in both directions. With means and
+   deviations of 13 agents in 6 worlds of the suite core (normal scores, 400 tries each) intervals of the interquartile
+   mean held the truth in 86% with 3 runs (74 to 93%, by agent) and in 89% with 5 (82 to 91%), those of the paper in 79
+   and 85%; intervals of the mean in 89 and 91%, those of the paper in 83 and 88%.
 5. One world alone has too few runs for a bootstrap; for its mean there is Student's t.
 
 Everything is a pure function; what draws takes a ``numpy.random.Generator``. Only numpy is needed.
@@ -62,16 +65,20 @@ class Band(NamedTuple):
 
 
 def iqm(runs: Sequence[Floats]) -> Floats:
-    """Return the interquartile mean: that of the middle half of all runs of all worlds.
+    """Return the interquartile mean: that of the middle half of all runs of all worlds, each world of the same weight.
 
-    As ``scipy.stats.trim_mean(..., 0.25)``: of n runs the n // 4 lowest and as many of the highest are left out.
+    With as many runs in each world it is ``scipy.stats.trim_mean(..., 0.25)``: of n runs the n // 4 lowest and as many
+    of the highest are left out. Otherwise as large a share of the weight is, and a run at its edge counts in part.
 
     >>> float(iqm([np.array([1.0, 2.0, 3.0, 100.0])]))
     2.5
     """
-    pooled = np.sort(np.concatenate(runs, axis=-1), axis=-1)
-    count = pooled.shape[-1]
-    return np.asarray(pooled[..., count // 4 : count - count // 4].mean(axis=-1))
+    pooled = np.concatenate(runs, axis=-1)
+    weights = np.concatenate([np.full(world.shape[-1], 1 / (len(runs) * world.shape[-1])) for world in runs])
+    cut = pooled.shape[-1] // 4 / pooled.shape[-1]
+    order = np.argsort(pooled, axis=-1)
+    kept = np.diff(np.clip(np.cumsum(weights[order], axis=-1), cut, 1 - cut), axis=-1, prepend=cut)
+    return np.asarray((np.take_along_axis(pooled, order, axis=-1) * kept).sum(axis=-1) / (1 - 2 * cut))
 
 
 def mean(runs: Sequence[Floats]) -> Floats:

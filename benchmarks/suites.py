@@ -1,15 +1,16 @@
 """Suites of ``dialog-gym bench``, as data: which agents, in which worlds, with which budgets.
 
 - ``smoke``: the whole road in minutes, with budgets that teach nothing.
-- ``core``: every agent in every embedded world that it can act in (an estimate: 5 to 8 CPU hours).
+- ``core``: every agent in every embedded world that it can act in (6 CPU hours, without the data).
 - ``papers``: per published system its comparison. *Dialogue Action Tokens*: planners against a language model left
   alone and against the best constant prefix. *GELI*: PPO on rewards that were learned from one score per conversation.
   *Offline*: what imitation, a decision transformer and ILQL make of the same log. *SACPO*: one and two stages, and
   merges, on preferences for help and for safety. *Stable Alignment*: against imitation and DPO on the same ratings.
 
 Every row begins with the language model that was made in its world, learns from the training items (``split="train"``,
-seeds below a million), and is scored on the same held-out ones. Costs are paid for, at a price that keeps the world's
-budget, by those that learn by playing. What several cells learn from is made once per world.
+seeds below a million), and is scored on the same held-out ones, speaking greedily (but ``lm-sampled``, and
+``rollouts``, which draws what it plays out). Costs are paid for, at a price that keeps the world's budget, by those
+that learn by playing. What several cells learn from is made once per world.
 
 Settings are those of ``dialog_gym.benchmarks.{planners,offline,online,sacpo,stable_alignment,geli}``, where they were
 chosen on training items; lengths of ``core`` are what fits into its hours.
@@ -202,7 +203,11 @@ def _scaled_row(row: Row, share: float) -> Row:
 PAID: Mapping[str, Mapping[str, Any]] = {"Advice": {"budget": "task"}}
 """Who learns by playing where something costs keeps the budget."""
 PLANNER_WORLDS: Mapping[str, Mapping[str, Any]] = {**PAID, "Chat": {"decompose": True}}
+GREEDY = {"temperature": 0.0}
+"""How who would draw its words is scored: as ``lm``, the 0 of the scale, and all others are."""
 RANKED = {"epochs": 0.0}  # as long as ``steps`` says, whatever the number of pairs
+CLEAR = {"share": 0.25}
+"""Of pairs and labels those that differ most: KTO learns more from these, DPO in one world (see the log)."""
 SACPO_STAGES = ("dpo:score:0.1?lr=0.0005&batch=32&epochs=1", "dpo:-cost:0.1?lr=0.00025&batch=16&epochs=2")
 
 
@@ -225,13 +230,13 @@ def from_log(imitate: int, transform: int, value: int) -> tuple[Row, ...]:
     return (
         *(Row(name, "agent", name, False, "log", args={"steps": imitate}) for name in ("tf", "tf_all", "tf_top")),
         Row("dt", "agent", "dt", False, "log", args={"steps": transform}),
-        Row("ilql", "agent", "ilql", False, "log", args={"steps": value}),
+        Row("ilql", "agent", "ilql", False, "log", args={"steps": value, **GREEDY}),
     )
 
 
 def in_words(dialogues: int) -> tuple[Row, ...]:
     """Return the agents that learn from what they say."""
-    args = {"steps": dialogues, "lora": 8, "lr": 1e-3}
+    args = {"steps": dialogues, "lora": 8, "lr": 1e-3, **GREEDY}
     return (Row("ppo", "agent", "ppo", False, "episodes", args=args, where=PAID),)
 
 
@@ -240,8 +245,8 @@ def from_rankings(updates: int) -> tuple[Row, ...]:
     shared = {"steps": updates, **RANKED}
     margins = {"batch": 16, "num_comp": 3, "rating_scale": 0.0, "lone": "plain", "too_long": "cut"}
     return (
-        Row("dpo", "agent", "dpo", False, "rankings", args={**shared, "lr": 5e-4, "batch": 32}),
-        Row("kto", "agent", "kto", False, "rankings", args={**shared, "lr": 1e-3, "batch": 32}),
+        Row("dpo", "agent", "dpo", False, "rankings", args={**shared, **CLEAR, "lr": 5e-4, "batch": 32}),
+        Row("kto", "agent", "kto", False, "rankings", args={**shared, **CLEAR, "lr": 1e-3, "batch": 32}),
         Row("sacpo", "agent", "sacpo", False, "rankings", args={"stages": SACPO_STAGES}),
         Row("stable_alignment", "agent", "stable_alignment", False, "rankings", args={"steps": updates, **margins}),
     )

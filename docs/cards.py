@@ -22,7 +22,7 @@ import dialog_gym  # noqa: F401 - registers the environments
 from dialog_gym.agent import AgentSpec, agent_names, agent_spec
 from dialog_gym.benchmarks.docs_parse import task_forms
 from dialog_gym.benchmarks.suites import suite_of
-from dialog_gym.env import load_task
+from dialog_gym.env import env_task
 from dialog_gym.lm.spec import own_model
 from dialog_gym.registration import TASKS
 from dialog_gym.world import World
@@ -192,8 +192,7 @@ def args_section(documented: Any) -> dict[str, str]:
 
 
 def _policies(env_id: str) -> str:
-    settings = dict(gym.spec(env_id).kwargs)
-    task = load_task(settings.pop("task"), settings)
+    task = env_task(env_id)
     if not isinstance(task, World):
         return "None."
     names = ", ".join(f"`{name}`" for name in task.policies())

@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -166,6 +167,54 @@ def test_other_settings_are_refused_and_nothing_changes(done: Path, tmp_path: Pa
         open_folder(TINY, tmp_path, plan(TINY))
 
 
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"asked": 5}, "a list as asked"),
+        ({"asked": [1]}, "got 1"),
+        ({"not_applicable": [{"agent": "td3"}]}, "'world' is not there"),
+        ({"not_applicable": [5]}, "got 5"),
+        ({"config": 5}, "as config, got 5"),
+        ({"config": {}}, "'config' is not there"),
+    ],
+)
+def test_a_damaged_suite_is_told_with_what_to_do(done: Path, tmp_path: Path, keys: dict[str, Any], why: str) -> None:
+    told = json.loads((done / "suite.json").read_text())
+    (path := tmp_path / "suite.json").write_text(json.dumps(told | keys))
+    with pytest.raises(ValueError, match=f"{why}.*; remove it, and start `dialog-gym bench` again"):
+        open_folder(TINY, tmp_path, plan(TINY))
+    assert json.loads(path.read_text()) == told | keys
+
+
+def test_a_lost_suite_is_made_anew(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(done, out)
+    told = json.loads((out / "suite.json").read_text())
+    (out / "suite.json").unlink()
+    monkeypatch.setattr(Place, "made", lambda *args: pytest.fail("computed again"))
+    assert compute_all(TINY, out, plan(TINY, ["random"], ["Bargain"])) == []
+    again = json.loads((out / "suite.json").read_text())
+    assert sorted(again.pop("asked")) == sorted(told.pop("asked")), "all that is there counts as asked for"
+    assert again == told
+    for lost in ("suite.json", "cells/Bargain--random--1.json"):
+        (out / lost).unlink()
+    monkeypatch.setattr(bench, "versions", lambda: {"commit": "def"})
+    with pytest.raises(ValueError, match="results of other versions"):
+        open_folder(TINY, out, plan(TINY))
+    assert not (out / "suite.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"config": {"cell": {"agent": "random", "world": "Bargain"}}}', None])
+def test_a_lost_suite_is_not_made_of_cells_of_another(done: Path, tmp_path: Path, text: str | None) -> None:
+    out, suite = tmp_path / "copy", TINY if text else replace(TINY, episodes=7)
+    shutil.copytree(done / "cells", out / "cells")
+    if text:
+        (out / "cells" / "Bargain--random--1.json").write_text(text)
+    with pytest.raises(ValueError, match=r"has no suite\.json, and .* is no cell of the suite 'tiny'"):
+        open_folder(suite, out, plan(suite))
+    assert [path.name for path in out.iterdir()] == ["cells"]
+
+
 Fake = Callable[[Place, Row, World, int, str], Made]
 
 
@@ -217,11 +266,12 @@ def test_what_another_process_failed_at_is_not_tried_again(tmp_path: Path, monke
     assert run_cells(plan(suite).cells, place, since=began, command="") == ["Bargain--random--1"]
 
 
-def test_a_broken_file_is_named_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ['{"config": ', "[" * 100_000])
+def test_a_broken_file_is_named_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(Place, "made", fake(0.5))
     suite = replace(TINY, parts=(Part((BARGAIN,), (RANDOM, ORACLE)),))
     compute_all(suite, tmp_path / "out")
-    (tmp_path / "out" / "cells" / "Bargain--random--1.json").write_text('{"config": ', encoding="utf-8")
+    (tmp_path / "out" / "cells" / "Bargain--random--1.json").write_text(text, encoding="utf-8")
     assert compute_all(suite, tmp_path / "out") == ["Bargain--random--1"]
     shown = table(read_results(tmp_path / "out"), suite)
     assert "broken (1): " in shown
@@ -358,6 +408,7 @@ def test_an_agent_learns_from_data_made_once(tmp_path: Path) -> None:
     assert [step for step, _ in first.curve] == [1, 2]
     assert first.curve_unit == "updates"
     assert first.learned_from == "log"
+    assert json.loads(first.path.read_text())["seeded"] is True
     assert first.tokens is not None
     assert first.tokens > 100
     hashes = {json.loads(one.path.read_text())["data"]["log"] for one in (first, second)}

@@ -24,7 +24,7 @@ from dialog_gym.benchmarks.leaderboard_tables import (
     write_markdown,
 )
 from dialog_gym.benchmarks.results_folder import Result, Results
-from dialog_gym.benchmarks.statistics import t_interval
+from dialog_gym.benchmarks.statistics import t_interval, t_quantile
 from dialog_gym.cli import main
 from tests.benchmarks.test_results_folder import cell, write_folder
 
@@ -99,7 +99,7 @@ def test_totals_by_hand(results):
     assert board.unscaled == ("Advice",)
     assert board.agents == ("oracle", "td3", "lm", "ilql", "sacpo"), "first those with both worlds"
     totals = {total.agent: total for total in board.totals}
-    td3 = totals["td3"]  # Bargain: .25 .5 .75; Chat: .25 .75; of five runs one is left out at either end
+    td3 = totals["td3"]  # Bargain: .25 .5 .75; Chat: .25 .75; symmetric about the middle
     assert (td3.worlds, td3.of, td3.runs, td3.cpu_seconds) == (("Bargain", "Chat"), 2, 2, 120.0)
     assert td3.iqm.value == pytest.approx(0.5)
     assert td3.mean.value == pytest.approx(0.5)
@@ -135,7 +135,7 @@ def test_totals_are_over_worlds_in_which_all_can_act():
     }
     assert board.agents == ("oracle", "ilql", "td3", "ppo", "lm", "sacpo")
     told = summary(board)
-    assert "not all agents can act there: Chat." in told
+    assert "every agent can act that can act in more than half of them; left out: Chat." in told
     assert "| ppo | 2 of 3 | 1 | 0.38 |" in told
     assert "stands below" in told
     share = profiles(found, [0.3])["ppo"].value
@@ -151,6 +151,14 @@ def test_agents_are_compared_over_worlds_that_both_have(results):
     assert both.better.low is not None
     assert duels["td3", "lm"].better == (1.0, None, None), "all resamples say so"
     assert duels["oracle", "lm"].better == (1.0, None, None), "neither has another run"
+
+
+def test_notes_say_what_is_taken_as_exact_and_what_is_not_counted(results):
+    text = summary(leaderboard(results))
+    assert "for new runs: the dialogues, and what `lm` and `oracle` earn in them, are taken as exact." in text
+    assert "is for new runs on new dialogues" in text
+    assert "is not counted (language models, recorded dialogues, rankings)" in text
+    assert "of a run that was stopped and resumed only the last start is counted." in text
 
 
 def test_notes_stay_short_where_much_is_missing():
@@ -177,6 +185,16 @@ def test_a_baseline_that_is_always_the_same_stands_beside_every_run():
     assert duels[frozenset(("td3", "tf"))] == (0.5, None, None), "another run of tf would be another"
 
 
+def test_one_run_of_a_policy_that_depends_on_its_seed_is_one_run():
+    three, one = runs("Chat", "td3", 1.0, 2.0, 3.0), runs("Chat", "constant", 0.5, learned_from="", seeded=True)
+    found = difference(three, one)
+    assert found is not None
+    assert (found.runs, found.mean) == (1, 0.5), "with the run of the same seed alone"
+    board = leaderboard(made(runs("Chat", "lm", 0.0), runs("Chat", "oracle", 2.0), three, one))
+    (duel,) = [duel for duel in board.duels if (duel.agent, duel.other) == ("td3", "constant")]
+    assert duel.better == (1.0, None, None)
+
+
 def test_what_is_not_there_is_told_and_never_zero(results):
     board = leaderboard(results)
     absent = board.entry("Chat", "ilql")
@@ -187,7 +205,7 @@ def test_what_is_not_there_is_told_and_never_zero(results):
         None,
     )
     assert (board.entry("Advice", "sacpo").status, board.entry("Advice", "sacpo").missing) == ("missing", 1)
-    assert board.entry("Bargain", "sacpo").status == "missing"
+    assert board.entry("Bargain", "sacpo").status == "not asked"
     assert (board.entry("Chat", "td3").runs, board.entry("Chat", "td3").missing) == (2, 1)
     text = summary(board)
     line = next(line for line in text.splitlines() if line.startswith("| ilql") and "n/a" in line)
@@ -227,7 +245,7 @@ def test_worlds_without_runs_say_so(results):
     board = leaderboard(
         made(results.results, not_applicable={("td3", "Society"): "", ("lm", "Society"): "no speaker"})
     )
-    assert "## Society\n\nNo run.\n\nNot applicable: `td3`, `lm`.\n\nMissing: `oracle`, `ilql`.\n" in markdown(board)
+    assert "## Society\n\nNo run.\n\nNot applicable: `td3`, `lm`.\n" in markdown(board)
     assert "Not applicable in Society: `td3`." in summary(board)
 
 
@@ -269,9 +287,26 @@ def test_the_best_is_paired_with_the_others_by_seed(results):
     gain = entry.behind
     assert gain is not None
     assert (gain.runs, gain.episodes, gain.mean) == pytest.approx((3, 4, -0.5))
-    assert gain.over_runs == pytest.approx(t_interval([-0.25, -0.5, -0.75]))
+    assert gain.over_both == pytest.approx(t_interval([-0.25, -0.5, -0.75])), "episodes gain the same"
     assert leaderboard(results).entry("Bargain", "td3").behind is None
     assert leaderboard(results).entry("Bargain", "oracle").behind is None
+
+
+def test_told_apart_is_for_new_dialogues_too(tmp_path):
+    """Each run earns .5 less than the best, but only in one dialogue of four: other dialogues might be equal."""
+    hard = np.array([-2.0, 0.0, 0.0, 0.0])
+    best = [result("Bargain", "td3", seed, 1.0) for seed in (1, 2)]
+    other = [result("Bargain", "ilql", seed, 1.0, returns=one.returns + hard) for seed, one in enumerate(best, 1)]
+    board = leaderboard(made(best, other))
+    gain = board.entry("Bargain", "ilql").behind
+    assert gain is not None
+    half = t_quantile(0.975, 1) * 0.5  # the variance between dialogues is 1, of four of them 1/4
+    assert gain.over_both == pytest.approx((-0.5 - half, -0.5 + half))
+    assert f"-0.500 [{-0.5 - half:.3f}, {-0.5 + half:.3f}] =" in markdown(board)
+    write_csv(tmp_path / "board.csv", board)
+    text = (tmp_path / "board.csv").read_text(encoding="utf-8")
+    (line,) = [one for one in csv.DictReader(io.StringIO(text)) if one["measure"] == "difference"]
+    assert (float(line["low"]), float(line["high"])) == pytest.approx(gain.over_both)
 
 
 class TestDifferences:
@@ -322,6 +357,22 @@ def test_tokens_are_told_where_every_run_counted_them():
 def test_missing_is_a_word_in_the_table(results):
     board = leaderboard(made(results.results, missing=("Chat--ilql--1",)))
     assert "| ilql | 0.25 ± 0.31 | missing |" in summary(board)
+    assert "nobody asked" in summary(board), "for ilql in Advice"
+
+
+def test_what_nobody_asked_for_is_not_missing(results, tmp_path):
+    """As in the suite papers, which asks for each agent in a few worlds."""
+    board = leaderboard(made(results.results))
+    assert board.entry("Chat", "ilql").status == "not asked"
+    text = markdown(board)
+    assert "| ilql | 0.25 ± 0.31 | – |" in text
+    assert "- – is where nobody asked for a run." in text
+    assert "missing" not in text.lower()
+    write_csv(tmp_path / "board.csv", board)
+    lines = csv.DictReader(io.StringIO((tmp_path / "board.csv").read_text(encoding="utf-8")))
+    assert {line["note"] for line in lines if (line["world"], line["agent"]) == ("Chat", "ilql")} == {"not asked"}
+    every = made(*(runs(world, agent, k) for k, agent in enumerate(("lm", "oracle")) for world in ("Bargain", "Chat")))
+    assert "nobody asked" not in summary(leaderboard(every))
 
 
 def test_nothing_is_refused():
@@ -377,7 +428,10 @@ class TestFiles:
         assert (absent["value"], absent["note"]) == ("", "not applicable: it reads | no <log>")
         (over,) = [line for line in lines if line["note"] == "more than 0.5"]
         assert (over["measure"], over["value"]) == ("cost", "0.75")
-        assert {line["table"] for line in lines} == {"total", "world", "duel"}
+        assert {line["table"] for line in lines} == {"results", "total", "world", "duel"}
+        (left_out,) = [line for line in lines if line["table"] == "results"]
+        assert (left_out["measure"], left_out["value"]) == ("left out", "")
+        assert left_out["note"] == "cells/x.json: Expecting value"
 
     def test_tables_are_whole(self, results, tmp_path):
         write_markdown(tmp_path / "board.md", leaderboard(results))
@@ -478,4 +532,9 @@ class TestCommand:
             main(["leaderboard", str(folder)])
         assert "commit abc and def" in capsys.readouterr().err
         main(["leaderboard", str(folder), "--mixed"])
-        assert "**Mixed versions or settings**: commit abc and def." in capsys.readouterr().out
+        shown = capsys.readouterr()
+        assert "**Mixed versions or settings**: commit abc and def." in shown.out
+        assert shown.err == "mixed versions or settings: commit abc and def\n"
+        main(["leaderboard", str(folder), "--mixed", "--csv", str(tmp_path / "a.csv")])
+        first = next(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text(encoding="utf-8"))))
+        assert (first["table"], first["measure"], first["note"]) == ("results", "mixed", "commit abc and def")

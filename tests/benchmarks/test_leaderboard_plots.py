@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -105,6 +106,11 @@ def test_a_learning_curve_says_what_it_is_scaled_by(written):
     assert told == ["return on training items, scaled by lm and oracle on held-out ones (IQM)", ""]
 
 
+def test_compute_says_what_it_does_not_count(written):
+    told = written[1]["compute"]._supxlabel.get_text()
+    assert "without shared models, recorded dialogues and rankings; of a resumed run the last start" in told
+
+
 def ticks_of(axes):
     """Return the labels of the ticks that are in view."""
     for place, axis, limits in ((0, axes.xaxis, axes.get_xlim()), (1, axes.yaxis, axes.get_ylim())):
@@ -116,12 +122,45 @@ def words_of(figure):
     """Return the boxes of all words of a figure, in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    texts = [figure._supxlabel, figure._supylabel, *(text for one in figure.legends for text in one.get_texts())]
+    texts = [
+        figure._suptitle,
+        figure._supxlabel,
+        figure._supylabel,
+        *(text for one in figure.legends for text in one.get_texts()),
+    ]
     for axes in figure.axes:
         if axes.axison:
             texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts, *ticks_of(axes)]
     shown = [text for text in texts if text is not None and text.get_visible() and text.get_text()]
     return [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in shown]
+
+
+def test_mixed_versions_and_lost_files_are_marked_in_each_plot(results, tmp_path, monkeypatch):
+    figures = []
+
+    def note(figure, stem):
+        figures.append(figure)
+        return []
+
+    monkeypatch.setattr(leaderboard_plots, "_write", note)
+    some = tuple(one for one in results.results if one.agent in ("lm", "oracle", "td3") and one.world == "Advice")
+    commits = f"commit {'a' * 40} and {'b' * 40}"
+    told = replace(results, results=some, mixed=(commits, "torch 2 and 3"), broken=("x.json: empty",))
+    write_plots(told, leaderboard(told, resamples=50), tmp_path, resamples=50)
+    assert len(figures) == 5
+    for figure in figures:
+        mark = figure.get_suptitle()
+        whole = " ".join(mark.split())
+        assert whole == f"Mixed versions or settings: {commits}; torch 2 and 3. Files left out: 1"
+        boxes = words_of(figure)
+        (box,) = [box for text, box in boxes if text == mark]
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert not any(box.overlaps(other) for text, other in boxes if text != mark)
+
+
+def test_results_of_one_version_have_no_mark(written):
+    assert {figure.get_suptitle() for figure in written[1].values()} == {""}
 
 
 @pytest.mark.parametrize("name", ["totals", "profiles", "learning", "costs", "compute"])

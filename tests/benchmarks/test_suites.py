@@ -24,6 +24,15 @@ NEEDS = {
 
 
 @pytest.mark.parametrize("suite", EVERY)
+def test_whoever_learned_to_speak_is_scored_greedily_as_the_zero_of_the_scale_is(suite: Suite) -> None:
+    for row in suite.rows.values():
+        if row.kind == "agent" and row.learns and not row.vectors:
+            args = agent_spec(row.made).args
+            default = {one.name: one.default for one in fields(args)}["temperature"]
+            assert row.args.get("temperature", default) == 0, row.name
+
+
+@pytest.mark.parametrize("suite", EVERY)
 def test_rows_are_made_by_what_there_is(suite: Suite) -> None:
     known = {
         "baseline": {"random", "lm", "lm-sampled", "oracle", "constant"},
