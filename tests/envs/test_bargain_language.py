@@ -118,10 +118,10 @@ def test_mixed_manners_are_neutral():
 
 @pytest.mark.parametrize("unit", ["1", "$1,", "not ", "no deal ", "\ufdfa", "5 $", "i accept, ", "\x00", "1."])
 def test_huge_texts_take_bounded_time(unit):
-    start = time.perf_counter()
+    start = time.process_time()
     understand(unit * 100_000, 200)
     language.to_tokens(unit * 100_000, 200)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @given(st.text(), LIST_PRICES)
