@@ -215,6 +215,8 @@ def read_result(path: Path) -> Result:
         raise ValueError(
             f"expected as many returns and costs as seeds, got {len(returns)}, {len(costs)}, {len(seeds)}"
         )
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"expected every episode once, got {len(seeds)} of {len(set(seeds))} seeds")
     env, budget, tokens = _text(cell, "env"), _told(data, "budget"), _told(data, "tokens")
     if not world_of(env):
         raise ValueError(f"expected the id of an environment as dialog_gym/Bargain-v0, got {env!r:.60}")

@@ -531,6 +531,7 @@ def _evaluated(
     Everybody plays once, also who is the 0 or the 1 of that score. An agent has the settings ``speak``.
     """
     from dialog_gym import baselines
+    from dialog_gym.agent import load_agent
     from dialog_gym.distributed.remote import RemoteTrial
 
     agent = Path(policy) if policy not in baselines.POLICIES and Path(policy).is_dir() else None
@@ -538,6 +539,8 @@ def _evaluated(
         if cluster is None:
             score = _here(trial, agent, speak)
         else:
+            if agent is not None and speak:
+                load_agent(agent).set(**speak)  # what is wrong with them is told before anybody plays
             score = stack.enter_context(RemoteTrial(trial, cluster, agent, speak)).score
         scale: dict[str, Evaluation] = {}
         no_scale = ""

@@ -216,9 +216,10 @@ def test_a_trained_agent_speaks_with_other_settings(capsys, tmp_path, ray):
     assert "did you mean 'temperature'" in run(capsys, *words, "--speak", "temprature=0", status=2).err
 
 
-def test_an_agent_that_does_not_speak_has_no_settings_of_speaking(capsys, tmp_path):
+@pytest.mark.parametrize("ray", [[], ["--ray", "127.0.0.1:9"]])
+def test_an_agent_that_does_not_speak_has_no_settings_of_speaking(capsys, tmp_path, ray):
     TD3(2, 2, Args(hidden=(4,), critic_hidden=(4,))).save(tmp_path)
-    words = ["evaluate", str(tmp_path), "--env", "BargainPrefix-v0", "--speak", "temperature=0"]
+    words = ["evaluate", str(tmp_path), "--env", "BargainPrefix-v0", "--speak", "temperature=0", *ray]
     assert "td3 has no settings of speaking, got temperature" in run(capsys, *words, status=2).err
 
 

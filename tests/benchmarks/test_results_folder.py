@@ -101,6 +101,7 @@ def test_references_are_means_of_lm_and_oracle(folder: Path) -> None:
         (json.dumps({**cell("lm"), "result": {**cell("lm")["result"], "costs": [0.0]}}), "as many returns"),
         (json.dumps({**cell("lm"), "result": {**cell("lm")["result"], "returns": [0.0, None]}}), "finite"),
         (json.dumps(cell("lm", returns=())), "as many returns"),
+        (json.dumps({**cell("lm"), "result": {**cell("lm")["result"], "seeds": [7, 7]}}), "2 of 1 seeds"),
         ("[" * 100_000, "recursion"),
     ],
 )
