@@ -402,9 +402,9 @@ def _modules() -> Iterator[str]:
 
 
 def _tried(cell: Cell, place: Place, running: dict[str, str | None], command: str) -> bool:
-    """Compute a cell; return False if another process has it."""
+    """Compute a cell; return False if another process has it, or makes what it needs."""
     with claimed(place.out, cell) as mine:
-        if not mine:
+        if not mine or place.awaited(cell.row, cell.world, cell.seed):
             return False
         failure = _failure(cell, place)
         log.info("%s", cell.name)

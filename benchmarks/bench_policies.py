@@ -1,7 +1,7 @@
 """How the policies of a suite are made, and what they learn from.
 
 Data, fitted language models and learned rewards lie in ``OUT/data``. They are made once, by the process that needs
-them first; others wait for it. Killed, it goes on where it was. Runs lie in ``OUT/runs``.
+them first; others do meanwhile what does not need them. Killed, it goes on where it was. Runs lie in ``OUT/runs``.
 """
 
 from __future__ import annotations
@@ -132,6 +132,18 @@ class Place:
                 stable_alignment.prepare(settings)
             return {"ratings": str(content_hash(settings.learned))}
         return {}
+
+    def awaited(self, row: Row, world: World, seed: int) -> bool:
+        """Return whether another process makes now what ``row`` needs in ``world``."""
+        folder, learned = self.folder(world), self.out / "data"
+        needed = [folder / "speaker"] if fitted(world) else []
+        if row.kind == "agent" and row.learns in ("log", "rankings"):
+            needed.append(folder / row.learns)
+        if row.kind in ("geli", "stable_alignment"):
+            needed.append(learned / row.kind)
+        if row.kind == "sacpo":
+            needed.append(learned / "sacpo" / f"seed-{seed}")
+        return any(held(one) for one in needed)
 
     # --- who acts -----------------------------------------------------------------------------------
 
@@ -265,6 +277,17 @@ def holding(folder: Path) -> Iterator[None]:
             time.sleep(PREPARING)
     with lock:
         yield
+
+
+def held(folder: Path) -> bool:
+    """Return whether another process holds ``folder``."""
+    if not (place := folder / "held").exists():
+        return False
+    try:
+        lock_folder(place).close()
+    except RunFolderError:
+        return True
+    return False
 
 
 @contextmanager

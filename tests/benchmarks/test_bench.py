@@ -31,6 +31,7 @@ from dialog_gym.data.episodes import Episodes
 
 BARGAIN, ADVICE = World("Bargain"), World("Advice")
 RANDOM, ORACLE = baseline("random"), baseline("oracle")
+TF = Row("tf", "agent", "tf", learns="log")
 TINY = Suite("tiny", (Part((BARGAIN, ADVICE), (RANDOM, ORACLE)),), seeds=2, episodes=6, recorded=4)
 
 
@@ -49,7 +50,7 @@ def names(what: Plan) -> list[str]:
 
 
 def test_seed_1_of_all_comes_first_and_what_draws_nothing_has_one_seed() -> None:
-    suite = replace(TINY, parts=(Part((BARGAIN, ADVICE), (ORACLE, Row("tf", "agent", "tf", learns="log"))),))
+    suite = replace(TINY, parts=(Part((BARGAIN, ADVICE), (ORACLE, TF)),))
     assert names(plan(suite)) == [
         *("Bargain--oracle--1", "Advice--oracle--1", "Bargain--tf--1", "Advice--tf--1"),
         *("Bargain--tf--2", "Advice--tf--2"),
@@ -380,6 +381,31 @@ def test_a_cell_that_another_process_holds_is_waited_for(tmp_path: Path, monkeyp
     assert order == ["Bargain--random--1", "Bargain--oracle--1"]
 
 
+@pytest.mark.parametrize(
+    ("row", "world", "folder"),
+    [
+        (TF, BARGAIN, "Bargain/log"),
+        (replace(TF, learns="rankings"), BARGAIN, "Bargain/rankings"),
+        (ORACLE, World("Society"), "Society/speaker"),
+        (replace(TF, kind="geli"), BARGAIN, "geli"),
+        (replace(TF, kind="stable_alignment"), BARGAIN, "stable_alignment"),
+        (replace(TF, kind="sacpo"), BARGAIN, "sacpo/seed-1"),
+    ],
+)
+def test_while_another_process_makes_what_a_cell_needs_others_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row, world: World, folder: str
+) -> None:
+    order: list[str] = []
+    maker = holding(tmp_path / "data" / folder)
+    maker.__enter__()
+    monkeypatch.setattr("time.sleep", lambda _: maker.__exit__(None, None, None))
+    monkeypatch.setattr(bench, "versions", dict)
+    monkeypatch.setattr(bench, "compute", lambda cell, *_: order.append(cell.name))
+    cells = [Cell(row, world, 1), Cell(RANDOM, BARGAIN, 1)]
+    run_cells(cells, Place(TINY, tmp_path), since=0.0, command="")
+    assert order == [cells[1].name, cells[0].name]
+
+
 def test_holding_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = holding(tmp_path / "data")
     first.__enter__()
@@ -400,7 +426,7 @@ def test_holding_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_agent_learns_from_data_made_once(tmp_path: Path) -> None:
     small = replace(CORE.data, log=24)
-    row = Row("tf", "agent", "tf", learns="log", args={"steps": 2, "batch": 4})
+    row = replace(TF, args={"steps": 2, "batch": 4})
     suite = Suite("tiny", (Part((ADVICE,), (row,)),), 2, 4, 2, points=2, point_episodes=2, data=small)
     out = tmp_path / "out"
     assert compute_all(suite, out) == []
