@@ -405,7 +405,7 @@ def test_killed_at_a_random_moment_and_resumed_it_ends_the_same(module, cls, lor
         assert time.monotonic() < deadline, "no checkpoint within two minutes"
         assert process.is_alive(), "it ended before it could be killed"
         time.sleep(0.005)
-    time.sleep(random.uniform(0, 0.2))
+    time.sleep(random.uniform(0, 0.1))
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()

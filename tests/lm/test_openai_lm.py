@@ -231,7 +231,7 @@ class TestFaults:
 
     def test_a_time_out_is_tried_again(self, server):
         server.faults = lambda request: "timeout" if request.attempt < 1 else None
-        lm = client(server, timeout=0.2)
+        lm = client(server, timeout=0.5)
         lm.generate(CHATS[:1], Sampling(2))
         assert lm.counts.retries["timeout"] >= 1
 

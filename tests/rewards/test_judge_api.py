@@ -127,7 +127,7 @@ def test_answers_of_no_use_are_not_kept_so_that_another_run_may_do_better(tmp_pa
 @pytest.mark.parametrize("kind", ["429", "500", "cut", "malformed", "timeout"])
 def test_faults_of_the_way_are_sent_again(kind):
     with ApiServer(judge_of, faults=lambda request: kind if request.attempt == 0 else None) as server:
-        judge = Judge(f"openai:any@{server.url}?backoff=0.01&timeout={0.5 if kind == 'timeout' else 30}")
+        judge = Judge(f"openai:any@{server.url}?backoff=0.01&timeout={1 if kind == 'timeout' else 30}")
         assert judge(DIALOGUES).tolist() == fair(DIALOGUES)
         assert sum(judge.lm.counts.retries.values()) == len(DIALOGUES)
 
