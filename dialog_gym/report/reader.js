@@ -6,8 +6,8 @@ const ROW_HEIGHT = 54; // pixels, as in report.css
 const SPARE_ROWS = 8; // above and below what is seen
 const ANY = "";
 const ORDERS = {
-  best: ["Return, highest first", (a, b) => b.total - a.total],
-  worst: ["Return, lowest first", (a, b) => a.total - b.total],
+  best: ["Return, highest first", (a, b) => b.standing - a.standing],
+  worst: ["Return, lowest first", (a, b) => a.standing - b.standing],
   cost: ["Cost, highest first", (a, b) => b.cost - a.cost],
   turns: ["Turns, most first", (a, b) => b.turns.length - a.turns.length],
   seed: ["Seed", (a, b) => a.seed.length - b.seed.length || (a.seed < b.seed ? -1 : a.seed > b.seed ? 1 : 0)],
@@ -29,6 +29,7 @@ class Reader {
     this.by = "reward";
     this.hidden = false;
     this.twins = twins(this.rows);
+    rank(this.rows);
     this.build(place);
     this.search();
   }
@@ -370,17 +371,35 @@ function firstWords(row, data) {
 
 /** Return rows by what they have in common: environment, seed and scenario. */
 function twins(rows) {
-  const found = new Map();
-  for (const row of rows) {
-    const key = twinKey(row);
-    if (!found.has(key)) found.set(key, []);
-    found.get(key).push(row);
-  }
-  return found;
+  return grouped(rows, twinKey);
 }
 
 function twinKey(row) {
   return JSON.stringify([row.world, row.seed, row.scenario]);
+}
+
+/** Give each row its `standing`: the share of dialogues in its environment that earned less. Returns of different
+ * environments have no scale in common. */
+function rank(rows) {
+  for (const group of grouped(rows, (row) => row.world).values()) {
+    group.sort((a, b) => a.total - b.total);
+    let below = 0;
+    group.forEach((row, at) => {
+      if (row.total > group[below].total) below = at;
+      row.standing = below / group.length;
+    });
+  }
+}
+
+/** Return rows by their key, in their order. */
+function grouped(rows, keyOf) {
+  const found = new Map();
+  for (const row of rows) {
+    const key = keyOf(row);
+    if (!found.has(key)) found.set(key, []);
+    found.get(key).push(row);
+  }
+  return found;
 }
 
 /** Return rows by name: whose it is, with a number where that is somebody's who was named already. */

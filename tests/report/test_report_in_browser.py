@@ -402,6 +402,18 @@ def test_filters_and_order(browser, pages):
     assert browser.all(".facts div:last-child dd") == ["0"]
 
 
+def test_dialogues_of_several_environments_are_ordered_by_how_they_stand_in_their_own(browser, tmp_path):
+    near = [episode("a", seed, reward) for seed, reward in ((1, 0.1), (2, 0.9), (3, 0.5), (4, 0.9))]
+    far = [episode("a", seed, reward, env="dialog_gym/Far-v0") for seed, reward in ((1, 900.0), (2, 100.0))]
+    page.write_page(tmp_path / "page.html", payload(sources_of(near + far), "t"))
+    browser.open(tmp_path / "page.html", "dialogues")
+    assert browser.all(".row .number") == ["0.900", "0.900", "900.0", "0.500", "0.100", "100.0"]
+    browser.choose("Order", "Return, lowest")
+    assert browser.all(".row .number") == ["0.100", "100.0", "0.500", "0.900", "0.900", "900.0"]
+    browser.choose("Environment", "Far")
+    assert browser.all(".row .number") == ["100.0", "900.0"]
+
+
 def test_search_finds_words_and_quoted_words_and_marks_them(browser, pages):
     browser.open(pages.many, "dialogues")
     browser.search("GLASS")
