@@ -280,7 +280,7 @@ def compute(cell: Cell, place: Place, running: dict[str, str | None], command: s
             **_learned(cell, made),
             "episodes": _record(cell, place, made),
             "data": data,
-            "lm": place.lm(cell.world),
+            "lm": place.lm(cell.world).replace(f"hf:{place.out}{os.sep}", "hf:"),  # one of the folder's own
             "command": f"{command} --agents {cell.row.name} --envs {cell.world.name} --seeds {cell.seed}",
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "hardware": hardware(),

@@ -381,6 +381,16 @@ def test_a_cell_that_another_process_holds_is_waited_for(tmp_path: Path, monkeyp
     assert order == ["Bargain--random--1", "Bargain--oracle--1"]
 
 
+def test_a_model_of_the_folder_is_told_without_the_way_to_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Place, "made", fake(0.5))
+    monkeypatch.setattr(Place, "lm", lambda place, world: f"hf:{place.folder(world) / 'speaker' / 'model'}")
+    bench.compute(Cell(ORACLE, BARGAIN, 1), Place(TINY, tmp_path), {}, "")
+    told = json.loads((tmp_path / "cells" / "Bargain--oracle--1.json").read_text())
+    assert told["lm"] == str(Path("hf:data", "Bargain", "speaker", "model"))
+
+
 @pytest.mark.parametrize(
     ("row", "world", "folder"),
     [
