@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dialog_gym.benchmarks.leaderboard_tables import BEGIN, END
 from dialog_gym.benchmarks.results_folder import read_results
 from dialog_gym.cli import main
 
@@ -19,9 +20,8 @@ def test_the_committed_results_are_whole_and_of_one_version() -> None:
 def test_the_committed_tables_are_made_of_the_committed_results(tmp_path: Path) -> None:
     readme, core = tmp_path / "README.md", tmp_path / "core.md"
     before = (ROOT / "README.md").read_text(encoding="utf-8")
-    start, end = "<!-- leaderboard -->", "<!-- /leaderboard -->"
-    head, tail = before.partition(start)[0], before.partition(end)[2]
-    readme.write_text(f"{head}{start}\n{end}{tail}", encoding="utf-8")
+    head, tail = before.partition(BEGIN)[0], before.partition(END)[2]
+    readme.write_text(f"{head}{BEGIN}\n{END}{tail}", encoding="utf-8")
     main(["leaderboard", str(RESULTS / "core"), "--into", str(readme), "--markdown", str(core)])
     assert readme.read_text(encoding="utf-8") == before
     assert core.read_text(encoding="utf-8") == (RESULTS / "core.md").read_text(encoding="utf-8")
